@@ -76,7 +76,8 @@ pub(crate) fn text(path: &Path) -> Result<Option<String>, ChatError> {
             got: "a Git LFS pointer".to_string(),
         }),
         Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text)),
+            // A byte order mark, which some editors write, says nothing.
+            Ok(text) => Ok(Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))),
             Err(error) => Err(ChatError::Malformed {
                 path: path.to_path_buf(),
                 expected: "UTF-8 text",

@@ -103,12 +103,12 @@ fn special_tokens(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Map<Stri
     Ok(named)
 }
 
-/// BOS, padding, and every token that ends a turn.
+/// BOS, padding, and every token that ends a turn: an id beyond the vocabulary too, which is warned of as in a directory.
 fn generation_config(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Value> {
     let id = |role| -> Result<Option<u32>> { Ok(tokenizer.vocabulary.special(metadata, role)?.map(|(_, id)| id)) };
     let mut ends: Vec<u32> = Vec::new();
     for role in [Role::Eos, Role::Eot, Role::Eom] {
-        ends.extend(id(role)?.filter(|id| !ends.contains(id)));
+        ends.extend(role.id(metadata)?.filter(|id| !ends.contains(id)));
     }
     let mut config = Map::new();
     for (name, role) in [("bos_token_id", Role::Bos), ("pad_token_id", Role::Padding)] {

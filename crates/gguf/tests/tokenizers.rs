@@ -102,6 +102,9 @@ fn special_tokens_ends_and_templates_come_along() {
     // Llama 3's pre-tokenizer adds BOS where nothing else is said.
     assert_eq!(ids(&written.tokenizer(), "ab<eot>", true), [3, 2, 4]);
     assert_eq!(written.json("generation_config.json")["eos_token_id"], serde_json::json!([3, 4]));
+    // An end beyond the vocabulary is handed on: it is warned of as in a directory.
+    let stale = Written::new(&byte_level("llama-bpe").u32("tokenizer.ggml.eom_token_id", 999_999));
+    assert_eq!(stale.json("generation_config.json")["eos_token_id"], serde_json::json!([3, 4, 999_999]));
     let config = written.json("tokenizer_config.json");
     assert_eq!((&config["eos_token"], &config["add_bos_token"]), (&"<s>".into(), &true.into()));
     assert_eq!(written.file("chat_template.jinja").unwrap(), b"{{ messages }}");

@@ -106,7 +106,8 @@ fn ambiguous(profile: &Profile, source: &Source<'_>) -> Problem {
         (near != key && !spelled::every().any(|known| known == key)).then(|| format!("; `{key}` may be `{near}`"))
     });
     let message = format!(
-        "cannot tell from the keys what is trained: name it with --set kind={}{}",
+        "cannot tell from the keys what is trained: name it with --set kind={}, or with a line of \
+         the file such as `kind: dpo`{}",
         known.join("|"),
         likely.unwrap_or_default()
     );

@@ -14,7 +14,8 @@ ours.toml` prints it as a file of this project, with a comment at each adopted d
 YAML, JSON and TOML are read.
 
 - **Profile and method** are told by a file's keys and named in the first line of output with the defaults that were adopted.
-  `--profile NAME` names the profile, `--set kind=METHOD` the method where no key tells it (or a word of the file's name does).
+  `--profile NAME` names the profile, `--set kind=METHOD` or a line `kind: METHOD` of the file the method where no key tells it
+  (or a word of the file's name does).
 - **`--set KEY=VALUE`** takes their key or this project's (`loss.beta`, `max_length`), and wins over every other spelling of the
   same setting in the file.
 - A file may have keys of this project beside its own: `probe`, `eos_term`, `max_tokens_per_pack`, `device`, ….

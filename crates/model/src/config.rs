@@ -8,6 +8,7 @@ use crate::error::{ModelError, Result};
 use crate::families::Family;
 use crate::fields::Fields;
 use crate::gguf::{GgufFile, config_json, is_gguf};
+use crate::json_file;
 use crate::labels::{ARCHITECTURE_END, Labels};
 use crate::layout::HEAD;
 use crate::spec::{DecoderSpec, ExpertLayout};
@@ -20,8 +21,7 @@ pub(crate) fn read_json(model: &Path) -> Result<(PathBuf, Value)> {
         return Ok((model.to_path_buf(), config_json(&GgufFile::open(model)?)?));
     }
     let path = model.join("config.json");
-    let text = smpo_files::read_text(&path)?;
-    let value = serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
+    let value = json_file::read(&path)?;
     Ok((path, value))
 }
 

@@ -87,12 +87,14 @@ pub enum ModelError {
     Gguf(#[from] smpo_gguf::GgufError),
 
     /// Tensors of the configuration are missing in the weights.
-    #[error("{}: missing tensors: {names}; {}", path.display(), remedy(path, names))]
+    #[error("{}: missing tensors: {names}{found}; {}", path.display(), remedy(path, &format!("{names}{found}")))]
     MissingTensors {
         /// Model directory.
         path: PathBuf,
         /// Names, shortened when there are many.
         names: String,
+        /// Names that are there in their place, as a part of the sentence: `; got …`; empty where there are none.
+        found: String,
     },
 
     /// The weights have tensors that are not in the configuration.
@@ -105,7 +107,11 @@ pub enum ModelError {
     },
 
     /// A tensor's shape differs from the configuration's.
-    #[error("{}: tensor `{tensor}`: expected shape {expected:?}, got {got:?}", path.display())]
+    #[error(
+        "{}: tensor `{tensor}`: expected shape {expected:?}, got {got:?}{}",
+        path.display(),
+        if got.contains(&0) { NOT_GATHERED } else { "" }
+    )]
     Shape {
         /// Weight file.
         path: PathBuf,
@@ -251,31 +257,85 @@ impl ModelError {
         }
     }
 
+    /// Missing tensors, of which nothing else that is there tells more.
+    pub(crate) fn missing(path: impl Into<PathBuf>, names: impl Into<String>) -> Self {
+        Self::MissingTensors { path: path.into(), names: names.into(), found: String::new() }
+    }
+
     /// Invalid input: a value and what would be valid.
     pub fn input(what: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Input { what: what.into(), expected: expected.into(), got: got.into() }
     }
 }
 
+/// The way out of a tensor without values.
+const NOT_GATHERED: &str = "; DeepSpeed's ZeRO-3 leaves such tensors where its parts were not gathered: make the weights from its \
+                            checkpoint with zero_to_fp32.py";
+
+const QUANTISED: &str =
+    "these are quantised weights (GPTQ, AWQ, MLX, FP8, bitsandbytes); give the model they were made from";
+
+/// Parts of names that tell where tensors come from, with the way out; a name is in quotes.
+const ORIGINS: [(&[&str], &str); 5] = [
+    (&[".qweight", ".qzeros", ".scales", ".g_idx", "_scale", "scale_inv", ".absmax", "quant_state"], QUANTISED),
+    (
+        &[".lora_", ".base_layer."],
+        "this is a model of PEFT with its adapter: save it after merge_and_unload(), or give the directory of the adapter \
+         alone, as save_pretrained writes it",
+    ),
+    (
+        &["_flat_param"],
+        "these are FSDP's flat parameters: save the full state dict (FULL_STATE_DICT), or join them with `accelerate \
+         merge-weights`",
+    ),
+    (
+        &["`v_head."],
+        "`v_head` is the value head that TRL puts on a model for PPO: save the model without it \
+         (model.pretrained_model.save_pretrained)",
+    ),
+    (
+        &["`module.", "`base_model.model.", "_orig_mod.", "_fsdp_wrapped_module."],
+        "these are names of a wrapped model (DDP, PEFT, torch.compile, FSDP): save the model in it, which \
+         `accelerator.unwrap_model` gives",
+    ),
+];
+
+/// The way out for tensors whose names, in quotes, tell where they come from.
+fn way_out(names: &str) -> Option<&'static str> {
+    let origin = ORIGINS.iter().find(|(parts, _)| parts.iter().any(|part| names.contains(part)));
+    origin.map(|(_, way_out)| *way_out)
+}
+
 /// The way out for tensors that do not fit, by their names and their file.
 fn remedy(path: &std::path::Path, names: &str) -> &'static str {
-    const QUANTISED: [&str; 8] =
-        [".qweight", ".qzeros", ".scales", ".g_idx", "_scale", "scale_inv", ".absmax", "quant_state"];
-    if QUANTISED.iter().any(|part| names.contains(part)) {
-        "these are quantised weights (GPTQ, AWQ, MLX, FP8, bitsandbytes); give the model they were made from"
-    } else if path.file_name().is_some_and(|name| name == crate::lora::ADAPTER_WEIGHTS) {
-        "read are the LoRA matrices of linear layers, and what adapter_config.json names in `modules_to_save` and \
-         `trainable_token_indices`; merge the adapter with PEFT (merge_and_unload) and give the result"
-    } else {
-        "does config.json belong to these weights?"
+    let is_adapter = path.file_name().is_some_and(|name| name == crate::lora::ADAPTER_WEIGHTS);
+    match way_out(names) {
+        Some(way_out) if !is_adapter || way_out == QUANTISED => way_out,
+        _ if is_adapter => {
+            "read are the LoRA matrices of linear layers, and what adapter_config.json names in `modules_to_save` and \
+             `trainable_token_indices`; merge the adapter with PEFT (merge_and_unload) and give the result"
+        }
+        _ => "does config.json belong to these weights?",
     }
 }
 
 /// Names for a message: all when few, else the first ones and a count.
 pub(crate) fn list<S: AsRef<str>>(names: &[S]) -> String {
-    const SHOWN: usize = 6;
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{}`", n.as_ref())).collect();
-    match names.len().saturating_sub(SHOWN) {
+    first(names, 6)
+}
+
+/// Names that are there in place of missing tensors, for [`ModelError::MissingTensors`]: those that tell where they come from
+/// before others.
+pub(crate) fn found<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut names: Vec<&str> = names.into_iter().collect();
+    names.sort_by_key(|name| way_out(&format!("`{name}`")).is_none());
+    if names.is_empty() { String::new() } else { format!("; got {}", first(&names, 3)) }
+}
+
+/// The first `count` names in quotes, and the number of others.
+fn first<S: AsRef<str>>(names: &[S], count: usize) -> String {
+    let shown: Vec<String> = names.iter().take(count).map(|n| format!("`{}`", n.as_ref())).collect();
+    match names.len().saturating_sub(count) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }

@@ -23,6 +23,7 @@ mod fields;
 mod flops;
 pub mod gguf;
 mod info;
+mod json_file;
 mod labels;
 mod layout;
 mod linear;

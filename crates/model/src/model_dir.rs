@@ -10,6 +10,7 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
 use crate::gguf::is_gguf;
+use crate::json_file;
 use crate::lora::ADAPTER_CONFIG;
 use crate::placement::Placement;
 use crate::save::TOKENIZER_FILES;
@@ -152,9 +153,7 @@ fn no_model(dir: &Path) -> ModelError {
 
 /// The directory that an adapter names as its base.
 fn named_base(adapter: &Path, config: &Path) -> Result<PathBuf> {
-    let text = smpo_files::read_text(config)?;
-    let object: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|source| ModelError::Json { path: config.to_path_buf(), source })?;
+    let object: Map<String, Value> = json_file::read(config)?;
     let fields = Fields::new(config, &object);
     const FIELD: &str = "base_model_name_or_path";
     let expected = "the directory of the base model; name it with --base";

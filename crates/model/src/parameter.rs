@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use smpo_kernels::{absent, is_emulating};
 
-use crate::error::{ModelError, Result, list};
+use crate::error::{ModelError, Result, found, list};
 use crate::layout::{EMBEDDING, HEAD, Role, Slot, layout};
 use crate::lora::Fingerprint;
 use crate::matrix::{Matrix, PackedParameter};
@@ -304,9 +304,6 @@ fn keeps_blocks(placement: &Placement) -> bool {
 /// Refuses missing and unexpected tensors, all at once and by name.
 pub(crate) fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFiles) -> Result<()> {
     let missing: Vec<&str> = slots.iter().map(|s| s.name.as_str()).filter(|n| !files.contains(n)).collect();
-    if !missing.is_empty() {
-        return Err(ModelError::MissingTensors { path: files.dir().to_path_buf(), names: list(&missing) });
-    }
     let head = format!("{HEAD}.weight");
     let expected: std::collections::HashSet<&str> = slots.iter().map(|s| s.name.as_str()).collect();
     let extra: Vec<&str> = files
@@ -316,6 +313,10 @@ pub(crate) fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFile
         .filter(|n| !is_rotary_buffer(n))
         .filter(|n| !files.is_four_bit_part(n))
         .collect();
+    if !missing.is_empty() {
+        let found = found(extra);
+        return Err(ModelError::MissingTensors { path: files.dir().to_path_buf(), names: list(&missing), found });
+    }
     if !extra.is_empty() {
         return Err(ModelError::ExtraTensors { path: files.dir().to_path_buf(), names: list(&extra) });
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::error::{ModelError, Result};
+use crate::error::{ModelError, Result, found};
 use crate::layout::{EMBEDDING, HEAD};
 use crate::weights::WeightFiles;
 
@@ -72,7 +72,8 @@ impl TextNames {
     pub fn require(files: &WeightFiles) -> Result<Self> {
         Self::of(files).ok_or_else(|| {
             let names = Self::ALL.map(|names| format!("`{}`", names.wrapped(EMBEDDING)));
-            ModelError::MissingTensors { path: files.dir().to_path_buf(), names: names.join(" or ") }
+            let found = found(files.names());
+            ModelError::MissingTensors { path: files.dir().to_path_buf(), names: names.join(" or "), found }
         })
     }
 }

@@ -346,6 +346,18 @@ fn adapters_that_do_not_fit_are_refused_by_name() {
         plain.contains("unexpected tensors: `base_model.model.model.layers.0.mlp.up_proj.lora_magnitude_vector`"),
         "{plain}"
     );
+    let bare = refusal("peft-lora", "qwen2", &|c| c["target_modules"] = json!(["q_proj", "up_proj", "not_here"]));
+    assert!(
+        bare.starts_with(
+            "DIR/adapter_config.json: field `target_modules`: expected names of layers whose matrices are in"
+        ) && bare
+            .contains("got `up_proj`, and no matrices of `model.layers.0.mlp.up_proj`, `model.layers.1.mlp.up_proj`"),
+        "{bare}"
+    );
+    for field in ["lora_alpha", "lora_dropout"] {
+        let null = refusal("peft-lora", "qwen2", &|c| c[field] = Value::Null);
+        assert!(null.ends_with(&format!("field `{field}`: expected a number, got null")), "{null}");
+    }
     let kind = refusal("peft-lora", "qwen2", &|c| c["peft_type"] = json!("IA3"));
     assert_eq!(kind, "DIR/adapter_config.json: adapter type `IA3` is not supported");
     assert!(refusal("peft-lora", "qwen2", &|c| c["bias"] = json!("some")).contains("`bias` = `some`"));

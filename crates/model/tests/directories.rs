@@ -267,6 +267,57 @@ fn shards_with_an_index_are_one_model() {
     assert!(refusal.starts_with("DIR/model-00003-of-00002.safetensors: "), "{refusal}");
 }
 
+/// `torch.compile`, DDP, FSDP and PEFT put a module around a model, whose name stands before those of the tensors.
+#[test]
+fn weights_of_a_wrapped_model_are_the_models() {
+    for around in ["_orig_mod.", "module.", "_fsdp_wrapped_module.", "base_model.model."] {
+        let mut scratch = Scratch::new("qwen3");
+        let plain = std::mem::take(&mut scratch.tensors);
+        scratch.tensors = plain.into_iter().map(|(name, tensor)| (format!("{around}{name}"), tensor)).collect();
+        let read = scratch.write().load();
+        assert_eq!(log_probs(&read), log_probs(&Decoder::load(case_dir("qwen3")).unwrap()), "{around}");
+        let of = |dir: &Path| smpo_model::ModelDir::open(dir, None).unwrap().fingerprint().unwrap();
+        assert_eq!(of(scratch.path()), of(&case_dir("qwen3")), "{around}");
+    }
+}
+
+/// What other programs leave in a file of weights is named, with the way out.
+#[test]
+fn weights_that_other_programs_left_unfinished_are_refused_with_the_way_out() {
+    let renamed = |from: &str, to: &str| {
+        refusal_of("qwen3", |scratch| {
+            let tensor = scratch.tensors.remove(from).unwrap();
+            scratch.tensors.insert(to.to_owned(), tensor);
+        })
+    };
+    let norm = "model.norm.weight";
+    let one = renamed(norm, "module.model.norm.weight");
+    assert!(
+        one.starts_with(
+            "DIR: missing tensors: `model.norm.weight`; got `module.model.norm.weight`; these are names of"
+        ),
+        "{one}"
+    );
+    let adapted = renamed("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.base_layer.weight");
+    assert!(
+        adapted.contains("; got `model.layers.0.mlp.up_proj.base_layer.weight`; this is a model of PEFT"),
+        "{adapted}"
+    );
+    let value_head = refusal_of("qwen3", |scratch| {
+        let tensor = scratch.tensors[norm].clone();
+        scratch.tensors.insert("v_head.summary.weight".to_owned(), tensor);
+    });
+    assert!(
+        value_head.contains("unexpected tensors: `v_head.summary.weight`; `v_head` is the value head"),
+        "{value_head}"
+    );
+    let parts = refusal_of("qwen3", |scratch| {
+        let tensor = scratch.tensors.get_mut(norm).unwrap();
+        (tensor.shape, tensor.bytes) = (vec![0], Vec::new());
+    });
+    assert!(parts.contains("got [0]; DeepSpeed's ZeRO-3") && parts.ends_with("zero_to_fp32.py"), "{parts}");
+}
+
 #[test]
 fn a_model_is_saved_in_shards_when_it_is_large() {
     let decoder = Decoder::load(case_dir("gemma2")).unwrap();

@@ -253,7 +253,9 @@ fn read(home: &Home) -> Result<(Tokenizer, Around), TokenizerError> {
         return Err(TokenizerError::Unusable { path: path.to_path_buf(), problem });
     }
     let bytes = std::fs::read(path).map_err(FileError::at(path, "read"))?;
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| wrong(error.to_string()))?;
+    // some editors write a byte order mark, which says nothing
+    let json = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| wrong(error.to_string()))?;
     // a tokenizer.json may carry the padding and truncation of whoever saved it
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
@@ -284,4 +286,18 @@ fn other_tokenizer(path: &Path) -> Result<Option<String>, FileError> {
                tokenizer beside the weights"
             .to_owned(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = std::fs::read_to_string(smpo_fixtures::demo("base").join("tokenizer.json")).unwrap();
+        std::fs::write(dir.path().join("tokenizer.json"), format!("\u{feff}{plain}")).unwrap();
+        let (read, _) = read(&Home::of(dir.path()).unwrap()).unwrap();
+        assert_eq!(read.get_vocab_size(true), Tokenizer::from_bytes(plain).unwrap().get_vocab_size(true));
+    }
 }

@@ -127,6 +127,9 @@ pub fn dry_run(
     };
     if let Some(rows) = &rows {
         watch(Event::Data(rows));
+        if let Some(remark) = preflight::remark_on_warm_up(config, config.total_steps(rows.train.len())) {
+            watch(Event::Note(&remark));
+        }
         if earlier != EarlierRun::Restart && errors.is_empty() {
             errors.extend(goes_on(config, &dir, earlier, before, rows).err());
         }

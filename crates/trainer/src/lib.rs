@@ -73,6 +73,7 @@ pub use loss_scale::LossScale;
 pub use memory::MemoryPlan;
 pub use memory_budget::MemoryBudget;
 pub use pooling::Pooling;
+pub use preflight::check_vocabulary;
 pub use ranks::Ranks;
 pub use record::{Figure, StepRecord, Update};
 pub use resume::EarlierRun;

@@ -43,7 +43,7 @@ pub(crate) fn check_findings(
 ///
 /// # Errors
 /// [`TrainError::Vocabulary`] names the first row.
-pub(crate) fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabulary: usize) -> Result<(), TrainError> {
+pub fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabulary: usize) -> Result<(), TrainError> {
     for row in rows {
         let completions = row.completions().flat_map(|completion| completion.ids());
         if let Some(&token) = row.prompt.iter().chain(completions).find(|id| **id as usize >= vocabulary) {
@@ -51,6 +51,19 @@ pub(crate) fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabula
         }
     }
     Ok(())
+}
+
+/// Remark on a warm-up that is longer than the run.
+pub(crate) fn remark_on_warm_up(config: &TrainConfig, total_steps: u64) -> Option<String> {
+    let rate = config.learning_rate(total_steps);
+    let (steps, peak) = (rate.warmup_steps, rate.peak);
+    (steps > total_steps).then(|| {
+        let last = rate.at(total_steps.saturating_sub(1));
+        format!(
+            "`warmup_steps` is {steps}, but the run has {total_steps}: the learning rate ends at {last:.3e} and never reaches \
+             {peak:e}; give fewer, or `warmup_ratio`, a share of all steps"
+        )
+    })
 }
 
 /// For each row the index of one with another prompt, where the objective compares completions of other prompts (KTO's
@@ -99,4 +112,28 @@ fn gravest(report: &CheckReport) -> Option<String> {
         (_, n) => format!(" ({n} times)"),
     };
     Some(format!("{}{line}: {here}{}{times}: {}", report.file, finding.what, finding.remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_up_that_outlasts_the_run_is_remarked_on() {
+        let remark = |warm_up: &str| {
+            let text = format!(
+                "model = \"m\"\noutput_dir = \"o\"\ndataset = \"d\"\nlearning_rate = 1e-4\n{warm_up}\n[loss]\nkind = \"dpo\"\n"
+            );
+            let config = TrainConfig::parse(&text, std::path::Path::new("run.toml"), &[]).unwrap();
+            remark_on_warm_up(&config, 9)
+        };
+        assert_eq!((remark("warmup_steps = 9"), remark("warmup_ratio = 1.0"), remark("")), (None, None, None));
+        let said = remark("warmup_steps = 99").unwrap();
+        assert!(
+            said.starts_with(
+                "`warmup_steps` is 99, but the run has 9: the learning rate ends at 9.000e-6 and never reaches 1e-4"
+            ),
+            "{said}"
+        );
+    }
 }

@@ -191,6 +191,49 @@ fn a_file_of_trl_trains_with_the_defaults_of_trl() {
     assert_eq!(import.map(|import| (import.profile, import.method)), Some(("trl", "simpo")));
 }
 
+/// A `kind` names the method of a trainer's file too; one that the trainer lacks makes it a file of this project.
+#[test]
+fn a_line_names_the_method_of_a_trainers_file() {
+    let ambiguous = read(TRL, &[]).unwrap_err();
+    assert!(ambiguous.contains("a line of the file such as `kind: dpo`"), "{ambiguous}");
+    for (line, sets, method) in [("kind: dpo\n", &[][..], "dpo"), ("kind: dpo\n", &["kind=orpo"][..], "orpo")] {
+        let ReadConfig { config, import, .. } = read(&format!("{TRL}{line}"), sets).unwrap();
+        assert_eq!(import.map(|import| (import.profile, import.method)), Some(("trl", method)));
+        assert_eq!(config.loss.loss.kind(), method);
+    }
+    let own = read(&format!("{TRL}learning_rate: 1e-5\nkind: smpo\n"), &[]).unwrap_err();
+    assert!(own.contains("unknown key `dataset_name`"), "{own}");
+    // keys of losses that trainers have too do not make it a trainer's
+    let flat = "model_name_or_path: m\ndataset: d\noutput_dir: o\nlearning_rate: 1e-5\nkind: cpo\ncpo_alpha: 0.5\n";
+    assert_eq!(read(flat, &[]).unwrap().import, None);
+}
+
+#[test]
+fn a_recipe_of_the_alignment_handbook_is_read() {
+    let recipe = "model_name_or_path: base\ndataset_mixer:\n  org/first: 1.0\n  org/second: 0.5\ndataset_splits:\n\
+                  - train_prefs\n- test_prefs\npreprocessing_num_workers: 12\nbeta: 0.01\nloss_type: sigmoid\n\
+                  evaluation_strategy: steps\neval_steps: 100\noutput_dir: out\n";
+    let ReadConfig { config, import, .. } = read(recipe, &[]).unwrap();
+    assert_eq!(import.map(|import| (import.profile, import.method)), Some(("trl", "dpo")));
+    let json = serde_json::to_value(&config).unwrap();
+    let names = |split: &str| ["first", "second"].map(|name| format!("hf://datasets/org/{name}/{split}_prefs"));
+    assert_eq!(json["dataset"], serde_json::json!(names("train")));
+    assert_eq!(json["eval_dataset"], serde_json::json!(names("test")));
+    assert_eq!(json["dataset_ratio"], serde_json::json!([1.0, 0.5]));
+    let share = read(&recipe.replace("0.5", "2"), &[]).unwrap_err();
+    assert!(share.contains("`dataset_mixer`: expected shares from 0 to 1"), "{share}");
+    let file =
+        read(&recipe.replace("  org/second: 0.5\n", "").replace("org/first", "pairs.jsonl"), &["eval_strategy=no"]);
+    assert_eq!(serde_json::to_value(file.unwrap().config).unwrap()["dataset"], serde_json::json!(["pairs.jsonl"]));
+}
+
+#[test]
+fn a_file_of_tables_is_told_what_it_is() {
+    let tables = "model:\n  model_name: base\ndata:\n  train: {}\ntraining:\n  trainer_type: TRL_DPO\n";
+    let error = read(tables, &[]).unwrap_err();
+    assert!(error.contains("the file has tables of settings (`data`, `training`), as none"), "{error}");
+}
+
 #[test]
 fn methods_of_trl_are_told_by_their_keys() {
     let kind = |more: &str| read(&format!("{TRL}{more}"), &[]).unwrap().config.loss.loss.kind();

@@ -90,6 +90,40 @@ pub fn datasets(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     t.set(key, "dataset", files);
 }
 
+/// `dataset_mixer` of the alignment-handbook: the share of each data set's training rows, of the splits in `dataset_splits`.
+pub fn mixer(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    let Some(mixer) = value.as_object() else { return t.expected(key, "data sets with the share of each", value) };
+    let list = |key: &str| t.keys().get(key).map(super::run::names);
+    let splits = list("dataset_splits").unwrap_or_else(|| vec!["train".to_owned(), "test".to_owned()]);
+    let configs = list("dataset_configs").unwrap_or_default();
+    let of = |kind: &str| splits.iter().filter(|split| split.contains(kind)).cloned().collect::<Vec<_>>();
+    let (train, test) = (of("train"), of("test"));
+    let (mut sources, mut taken, mut tests) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (name, share)) in mixer.iter().enumerate() {
+        let Some(share) = share.as_f64().filter(|share| (0.0..=1.0).contains(share)) else {
+            return t.expected(key, "shares from 0 to 1", value);
+        };
+        let config = configs.get(index).map(String::as_str);
+        // a file has no splits
+        let found = if is_of_hub(name) { &train[..] } else { &train[..1.min(train.len())] };
+        for split in found {
+            sources.push(dataset(name, None, part(config, split).as_deref()));
+            taken.push((share < 1.0).then_some(share));
+        }
+        if is_of_hub(name) {
+            tests.extend(test.iter().map(|split| dataset(name, None, part(config, split).as_deref())));
+        }
+    }
+    if sources.is_empty() {
+        return t.expected(key, "a data set, and a split of training in `dataset_splits`", value);
+    }
+    shares(t, key, &taken);
+    t.set(key, "dataset", sources);
+    if evaluates(t) && !tests.is_empty() {
+        t.set(key, "eval_dataset", tests);
+    }
+}
+
 /// The files of an entry, and the share of them that a slice of its split is.
 fn sources_of(t: &mut Translator<'_>, key: &str, entry: &Map<String, Value>) -> Option<(Vec<String>, Option<f64>)> {
     let text = |name: &str| entry.get(name).and_then(Value::as_str);

@@ -1,5 +1,5 @@
 //! TRL 1.16: the files of `trl sft`, `trl dpo`, `trl kto` and `trl reward`, and those of its CPO (SimPO, AlphaPO) and ORPO
-//! trainers. Keys that earlier releases had are read too.
+//! trainers. Keys that earlier releases had are read too, and those of the alignment-handbook's recipes.
 
 use serde_json::Value;
 
@@ -31,6 +31,11 @@ pub(crate) static TRL: Profile = Profile {
             part_of("dataset_train_split", "dataset_name"),
             part_of("dataset_test_split", "dataset_name"),
             converted("datasets", "dataset, dataset_ratio", mixture::datasets),
+            converted("dataset_mixer", "dataset, dataset_ratio, eval_dataset", mixture::mixer),
+            part_of("dataset_splits", "dataset_mixer"),
+            part_of("dataset_configs", "dataset_mixer"),
+            refused("auto_insert_empty_system_msg", &["false"], "the chat template decides; remove it"),
+            nothing("preprocessing_num_workers"),
             sets("test_split_size", "test_size"),
             converted("chat_template_path", "chat_template, force_chat_template", templates::path),
         ]),
@@ -42,6 +47,8 @@ pub(crate) static TRL: Profile = Profile {
     defaults: &[DEFAULTS, model_config::DEFAULTS, transformers::DEFAULTS],
     distinctive: &[
         "dataset_name",
+        "dataset_mixer",
+        "dataset_splits",
         "datasets",
         "dataset_config",
         "dataset_train_split",

@@ -12,6 +12,9 @@ use super::refusal::{Refusal, line};
 use super::spoken::Spoken;
 use crate::{Completion, FinishReason, Request};
 
+/// What OpenAI's interface says of a token that is too unlikely to have a log-prob, and vLLM in place of −∞: no value.
+const UNLIKELY: f64 = -9999.0;
+
 /// A response of status 200 that is no completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unusable {
@@ -57,6 +60,7 @@ pub(super) fn answer(
         LogprobBase::Ten => std::f64::consts::LN_10,
     };
     let logps: Option<Vec<f32>> = logps
+        .filter(|logps| logps.iter().all(|logp| *logp > UNLIKELY))
         .map(|logps| logps.into_iter().map(|logp| (logp * scale) as f32).collect())
         // mistralrs-server 0.8.1 reports logits at temperature 0; no probability is above 1.
         .filter(|logps: &Vec<f32>| logps.iter().all(|logp| *logp <= 1e-3));
@@ -257,6 +261,17 @@ mod tests {
         let answer = json!({"choices": [{"text": "x", "logprobs": {"content": [{"token": "x", "logprob": 1.05}]}}]});
         let read = natural(answer).expect("valid");
         assert_eq!((read.logps, read.pieces), (None, Some(vec!["x".to_owned()])));
+    }
+
+    /// −9999 stands for a value that is missing, in either layout.
+    #[test]
+    fn a_log_prob_that_stands_for_none_is_none() {
+        let token = |logp: f64| json!({"token": "x", "logprob": logp});
+        let chat = |logp| json!({"choices": [{"text": "xx", "logprobs": {"content": [token(-0.5), token(logp)]}}]});
+        assert_eq!(natural(chat(-9999.0)).expect("valid").logps, None);
+        assert_eq!(natural(chat(-9998.0)).expect("valid").logps, Some(vec![-0.5, -9998.0]));
+        let text = json!({"choices": [{"text": "xx", "logprobs": {"token_logprobs": [-9999.0, -0.5]}}]});
+        assert_eq!(natural(text).expect("valid").logps, None);
     }
 
     #[test]

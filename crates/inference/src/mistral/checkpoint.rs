@@ -216,7 +216,8 @@ fn require(path: &Path, what: &'static str, remedy: &str) -> Result<(), Inferenc
 
 pub(super) fn read_json(path: &Path) -> Result<Value, InferenceError> {
     let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    serde_json::from_str(&text).map_err(|error| InferenceError::InvalidFile {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    serde_json::from_str(text).map_err(|error| InferenceError::InvalidFile {
         path: path.to_path_buf(),
         problem: format!("expected JSON, got {error}"),
         remedy: "restore the file".into(),

@@ -156,8 +156,7 @@ impl GgufWeights {
     /// # Errors
     /// When there is no tensor of that name, or the file cannot be read.
     pub fn read_part(&self, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
-        let missing =
-            || ModelError::MissingTensors { path: self.file.path().to_path_buf(), names: format!("`{name}`") };
+        let missing = || ModelError::missing(self.file.path().to_path_buf(), format!("`{name}`"));
         let (mapped, tensor) = self.find(name).ok_or_else(missing)?;
         let mut values = Vec::new();
         match mapped.interleaved {

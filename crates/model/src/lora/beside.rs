@@ -250,9 +250,11 @@ impl Decoder {
                 continue;
             }
             let ids = stored.tokens.iter().find(|(key, _)| end(key) == end(place)).map(|(_, ids)| ids.clone());
-            let ids = ids.ok_or_else(|| ModelError::MissingTensors {
-                path: file.path().to_path_buf(),
-                names: format!("`trainable_token_indices` of `{place}` in adapter_config.json"),
+            let ids = ids.ok_or_else(|| {
+                ModelError::missing(
+                    file.path().to_path_buf(),
+                    format!("`trainable_token_indices` of `{place}` in adapter_config.json"),
+                )
             })?;
             if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
                 let expected = format!("ids below the vocabulary of {vocabulary}");
@@ -266,7 +268,7 @@ impl Decoder {
         };
         let absent: Vec<&String> = stored.modules.iter().filter(|wanted| !has(wanted)).collect();
         if !absent.is_empty() {
-            return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: list(&absent) });
+            return Err(ModelError::missing(file.path().to_path_buf(), list(&absent)));
         }
         read.check_sizes(file, &head, self.spec().vocab_size)?;
         Ok(read)
@@ -340,10 +342,10 @@ impl ReadBeside {
                 Err(ModelError::Shape { path: path(), tensor: head.to_owned(), expected, got })
             }
             (Some(alone), None) if alone[0] > rows && !self.keep_tied => {
-                Err(ModelError::MissingTensors { path: path(), names: format!("`{PREFIX}{head}`") })
+                Err(ModelError::missing(path(), format!("`{PREFIX}{head}`")))
             }
             (None, Some(alone)) if alone[0] > rows => {
-                Err(ModelError::MissingTensors { path: path(), names: format!("`{PREFIX}{EMBEDDING}`") })
+                Err(ModelError::missing(path(), format!("`{PREFIX}{EMBEDDING}`")))
             }
             _ => Ok(()),
         }

@@ -10,6 +10,7 @@ use super::stored::AdapterFile;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
+use crate::json_file;
 use crate::labels::Labels;
 use crate::layout::SCORE;
 use crate::save::write_json;
@@ -49,7 +50,7 @@ impl Decoder {
         let path = adapter.join(LABELS_FILE);
         if let Some(labels) = labels_of_adapter(adapter)? {
             self.label_sequences(&labels, 0)?;
-            let pad = read(&path)?.get(PAD).and_then(Value::as_u64);
+            let pad = json_file::read::<Map<String, Value>>(&path)?.get(PAD).and_then(Value::as_u64);
             if let Some(pad) = pad.and_then(|id| u32::try_from(id).ok()) {
                 self.set_pad_token(pad);
             }
@@ -58,7 +59,7 @@ impl Decoder {
         let file = AdapterFile::open(adapter, self.spec())?;
         let head = format!("{PREFIX}{SCORE}.weight");
         if !file.names().any(|name| name == head) {
-            return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: list(&[head]) });
+            return Err(ModelError::missing(file.path().to_path_buf(), list(&[head])));
         }
         let count = file.describe(&head)?.0.first().copied().unwrap_or_default();
         self.label_sequences(&Labels::numbered(count, false), 0)
@@ -74,16 +75,12 @@ pub fn labels_of_adapter(adapter: &Path) -> Result<Option<Labels>> {
     if !smpo_files::is_file(&path)? {
         return Ok(None);
     }
-    let object = read(&path)?;
+    let object: Map<String, Value> = json_file::read(&path)?;
     Labels::read(&Fields::new(&path, &object)).map(Some)
 }
 
 /// True for an adapter of a model with a head of labels.
 fn is_of_sequences(adapter: &Path) -> Result<bool> {
-    Ok(read(&adapter.join(CONFIG))?.get("task_type").and_then(Value::as_str) == Some(SEQUENCES))
-}
-
-fn read(path: &Path) -> Result<Map<String, Value>> {
-    let text = smpo_files::read_text(path)?;
-    serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })
+    let fields: Map<String, Value> = json_file::read(&adapter.join(CONFIG))?;
+    Ok(fields.get("task_type").and_then(Value::as_str) == Some(SEQUENCES))
 }

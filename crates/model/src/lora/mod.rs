@@ -9,6 +9,7 @@ mod fuse;
 mod fused_experts;
 mod info;
 mod labels;
+mod named;
 mod patterns;
 mod peft;
 mod start;
@@ -23,7 +24,7 @@ pub use info::AdapterInfo;
 pub(crate) use labels::LABELS_FILE;
 pub use labels::labels_of_adapter;
 pub use peft::AdapterSaveOptions;
-pub(crate) use peft::{CONFIG as ADAPTER_CONFIG, WEIGHTS as ADAPTER_WEIGHTS};
+pub(crate) use peft::{CONFIG as ADAPTER_CONFIG, PREFIX as PEFT_PREFIX, WEIGHTS as ADAPTER_WEIGHTS};
 pub(crate) use start::Start;
 pub(crate) use targets::resolve as chosen_modules;
 

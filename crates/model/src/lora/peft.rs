@@ -10,13 +10,15 @@ use super::beside::{ReadBeside, StoredBeside};
 use super::biases::TrainedBiases;
 use super::fingerprint::BaseFingerprints;
 use super::fuse::FusedAdapter;
+use super::named::NamedTargets;
 use super::patterns::NamePatterns;
 use super::stored::AdapterFile;
 use super::{Adapter, AdapterOptions, AdapterValues, LoraConfig, Start};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
-use crate::layout::HEAD;
+use crate::json_file;
+use crate::layout::{EXPERTS, HEAD};
 use crate::parameter::Parameter;
 use crate::placement::host_values;
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
@@ -24,7 +26,7 @@ use crate::spec::ExpertLayout;
 use crate::weights::{StoredTensor, WeightDtype, write_tensors};
 
 /// PEFT's prefix of the base model's names.
-pub(super) const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 pub(crate) const CONFIG: &str = "adapter_config.json";
 /// `task_type` of an adapter whose model has a head of labels.
 pub(crate) const SEQUENCES: &str = "SEQ_CLS";
@@ -173,6 +175,12 @@ impl Decoder {
         experts.is_some_and(|of| of.layout == ExpertLayout::Stacked && module.ends_with(of.layout.router()))
     }
 
+    /// True for a layer that has a module of its own in every release of transformers: experts and routers do not.
+    fn is_linear_in_peft(&self, module: &str) -> bool {
+        let experts = self.spec().experts.as_ref();
+        !module.contains(EXPERTS) && experts.is_none_or(|of| !module.ends_with(of.layout.router()))
+    }
+
     /// Adapted parameters of modules that are no linear layers in transformers.
     fn adapted_parameters(&self, fused: &[FusedAdapter]) -> BTreeSet<String> {
         let linears = self.linears();
@@ -277,8 +285,15 @@ impl Decoder {
             return Err(ModelError::ExtraTensors { path: file.path().to_path_buf(), names: list(&names) });
         }
         if adapters.is_empty() {
-            return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: "any adapter".into() });
+            return Err(ModelError::missing(file.path().to_path_buf(), "any adapter"));
         }
+        let adapted: BTreeSet<usize> = adapters.iter().map(|(index, _)| *index).collect();
+        let bare = linears.iter().enumerate().filter(|(index, _)| !adapted.contains(index));
+        let bare = bare.map(|(_, linear)| &linear.module).filter(|module| self.is_linear_in_peft(module));
+        let is_whole = |module: &&String| stored.beside.modules.iter().any(|whole| module.ends_with(whole.as_str()));
+        let bare: Vec<String> =
+            bare.filter(|module| !is_whole(module)).map(|module| self.stored_module(module)).collect();
+        stored.targets.check(file.path(), &bare)?;
         Ok((adapters, beside))
     }
 }
@@ -336,6 +351,7 @@ pub(super) struct StoredConfig {
     start: Option<Start>,
     biases: TrainedBiases,
     beside: StoredBeside,
+    targets: NamedTargets,
 }
 
 impl StoredConfig {
@@ -354,9 +370,7 @@ fn alpha_in_json(alpha: f64) -> Value {
 }
 
 pub(super) fn read_config(path: &Path) -> Result<StoredConfig> {
-    let text = smpo_files::read_text(path)?;
-    let object: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
+    let object: Map<String, Value> = json_file::read(path)?;
     let fields = Fields::new(path, &object);
     match fields.str("peft_type")? {
         Some("LORA") => {}
@@ -378,6 +392,12 @@ pub(super) fn read_config(path: &Path) -> Result<StoredConfig> {
     }
     let biases = TrainedBiases::read(&fields)?;
     let start = read_start(&fields)?;
+    // PEFT computes with both as they are: null is no number there, and no default.
+    for name in ["lora_alpha", "lora_dropout"] {
+        if fields.is_written(name) && fields.get(name).is_none() {
+            return Err(fields.error(name, "a number", "null".to_owned()));
+        }
+    }
     let lora = LoraConfig {
         r: fields.required_size("r")?,
         alpha: fields.positive("lora_alpha")?.unwrap_or(8.0),
@@ -404,7 +424,7 @@ pub(super) fn read_config(path: &Path) -> Result<StoredConfig> {
         tokens: stored_tokens(&fields)?,
         tied: fields.bool("ensure_weight_tying")?.unwrap_or(false),
     };
-    Ok(StoredConfig { lora, ranks, alphas, start, biases, beside })
+    Ok(StoredConfig { lora, ranks, alphas, start, biases, beside, targets: NamedTargets::read(&fields) })
 }
 
 /// `init_lora_weights`: how the adapter began. Only a start that takes a part out of the base matters to what it computes.

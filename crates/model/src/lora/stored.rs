@@ -141,6 +141,6 @@ impl AdapterFile {
     }
 
     fn missing(&self, name: &str) -> ModelError {
-        ModelError::MissingTensors { path: self.file.path().to_path_buf(), names: format!("`{name}`") }
+        ModelError::missing(self.file.path().to_path_buf(), format!("`{name}`"))
     }
 }

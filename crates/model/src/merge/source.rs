@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::error::{ModelError, Result, list};
+use crate::json_file;
 use crate::layout::{EMBEDDING, HEAD};
 use crate::parameter::is_rotary_buffer;
 use crate::weights::WeightFiles;
@@ -27,8 +28,8 @@ pub(super) fn open(dir: &Path) -> Result<WeightFiles> {
 fn tied_head(dir: &Path, files: &WeightFiles) -> Option<(String, String)> {
     // Of a family that is not supported the field alone is known.
     let said = || {
-        let text = smpo_files::read_text(&dir.join("config.json")).ok()?;
-        serde_json::from_str::<serde_json::Value>(&text).ok()?.get("tie_word_embeddings")?.as_bool()
+        let fields: serde_json::Value = json_file::read(&dir.join("config.json")).ok()?;
+        fields.get("tie_word_embeddings")?.as_bool()
     };
     let tied = Config::from_dir(dir).ok().map(|config| config.spec().tied).or_else(said);
     let head = format!("{HEAD}.weight");
@@ -50,7 +51,7 @@ pub(super) fn check_alike(first: &WeightFiles, other: &WeightFiles) -> Result<()
         _ => {}
     }
     if !missing.is_empty() {
-        return Err(ModelError::MissingTensors { path: other.dir().to_path_buf(), names: list(&missing) });
+        return Err(ModelError::missing(other.dir().to_path_buf(), list(&missing)));
     }
     if !extra.is_empty() {
         return Err(ModelError::ExtraTensors { path: other.dir().to_path_buf(), names: list(&extra) });

@@ -27,20 +27,20 @@ pub(super) struct Merge<'a> {
 
 pub(super) struct MergedTensor<'a> {
     merge: &'a Merge<'a>,
-    name: String,
     shape: Vec<usize>,
     dtype: WeightDtype,
-    sources: Vec<&'a WeightFile>,
-    base: Option<&'a WeightFile>,
+    /// File of each model, and the tensor's name there.
+    sources: Vec<(&'a WeightFile, &'a str)>,
+    base: Option<(&'a WeightFile, &'a str)>,
 }
 
 impl<'a> MergedTensor<'a> {
     pub fn new(name: &str, merge: &'a Merge<'a>) -> Result<Self> {
-        let sources = merge.sources.iter().map(|s| s.owner(name)).collect::<Result<Vec<_>>>()?;
-        let base = merge.base.map(|b| b.owner(name)).transpose()?;
-        let (shape, stored) = sources[0].describe(name)?;
+        let sources = merge.sources.iter().map(|s| s.place(name)).collect::<Result<Vec<_>>>()?;
+        let base = merge.base.map(|b| b.place(name)).transpose()?;
+        let (shape, stored) = sources[0].0.describe(sources[0].1)?;
         let dtype = merge.dtype.unwrap_or(stored);
-        Ok(Self { merge, name: name.to_string(), shape, dtype, sources, base })
+        Ok(Self { merge, shape, dtype, sources, base })
     }
 
     /// Computes the values and hands them on part by part; the error of a failure is kept.
@@ -67,12 +67,13 @@ impl Parts for MergedTensor<'_> {
     }
 
     fn model(&self, index: usize, part: Range<usize>) -> Result<Vec<f32>> {
-        self.sources[index].read_part(&self.name, part)
+        let (file, stored) = self.sources[index];
+        file.read_part(stored, part)
     }
 
     fn base(&self, part: Range<usize>) -> Result<Vec<f32>> {
         match self.base {
-            Some(base) => base.read_part(&self.name, part),
+            Some((file, stored)) => file.read_part(stored, part),
             None => Ok(vec![0.0; part.len()]),
         }
     }

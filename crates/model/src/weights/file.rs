@@ -252,7 +252,7 @@ pub(super) fn data_bytes(path: &Path) -> Result<usize> {
 }
 
 fn missing(path: &Path, name: &str) -> ModelError {
-    ModelError::MissingTensors { path: path.to_path_buf(), names: format!("`{name}`") }
+    ModelError::missing(path.to_path_buf(), format!("`{name}`"))
 }
 
 impl SafetensorsFile {

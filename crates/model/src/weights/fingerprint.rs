@@ -26,22 +26,22 @@ pub(crate) fn fingerprint(dir: &Path, stem: &str) -> Result<String> {
     let files = WeightFiles::open(dir, stem)?;
     let mut hash = Sha256::new();
     for name in files.names() {
-        let Some(file) = files.file_of(name) else { continue };
-        match file.describe(name) {
+        let (file, stored) = files.place(name)?;
+        match file.describe(stored) {
             Ok((shape, _)) => {
                 hash.update(format!("{name} {shape:?}\n"));
                 for spot in spots(shape.iter().product()) {
-                    for value in file.read_part(name, spot)? {
+                    for value in file.read_part(stored, spot)? {
                         hash.update(bf16::from_f32(value).to_le_bytes());
                     }
                 }
             }
             // Codes of few bits, and their scales.
             Err(ModelError::Dtype { .. }) => {
-                let bytes = file.raw_range(name)?.len();
+                let bytes = file.raw_range(stored)?.len();
                 hash.update(format!("{name} {bytes}\n"));
                 for spot in spots(bytes) {
-                    hash.update(file.raw_part(name, spot)?);
+                    hash.update(file.raw_part(stored, spot)?);
                 }
             }
             Err(error) => return Err(error),

@@ -1,6 +1,7 @@
 //! Weights on disk: safetensors files, one or many.
 
 mod absent;
+mod around;
 mod dtype;
 mod file;
 mod fingerprint;

@@ -10,15 +10,20 @@ use smpo_files::exists;
 use smpo_kernels::PackedWeight;
 
 use super::absent::no_weights;
+use super::around::unwrapped;
 use super::stacked::Stacked;
 use super::{CopiedTensor, WeightDtype, WeightFile};
 use crate::error::{ModelError, Result, list};
 use crate::gguf::{Blocks, is_gguf};
+use crate::json_file;
 use crate::save::write_json;
 use crate::wrapper::TextNames;
 
 /// Suffix of the index's name after the stem.
 const INDEX: &str = ".safetensors.index.json";
+
+/// Stem of a model's weights.
+const MODEL: &str = "model";
 
 /// All weight files of a directory, and the file of each tensor.
 pub(crate) struct WeightFiles {
@@ -61,11 +66,9 @@ impl WeightFiles {
         if is_single {
             let file = WeightFile::open(&single)?;
             let by_name = file.names().into_iter().map(|name| Place::of(name, 0)).collect();
-            return Ok(Self::new(dir, vec![file], by_name));
+            return Ok(Self::new(dir, vec![file], by_name).into_plain_names(stem));
         }
-        let text = smpo_files::read_text(&index)?;
-        let Index { weight_map } =
-            serde_json::from_str(&text).map_err(|source| ModelError::Json { path: index.clone(), source })?;
+        let Index { weight_map } = json_file::read(&index)?;
         let shards: BTreeSet<&String> = weight_map.values().collect();
         let mut files = Vec::with_capacity(shards.len());
         let mut by_name = BTreeMap::new();
@@ -83,17 +86,27 @@ impl WeightFiles {
             let listed: Vec<&String> = weight_map.iter().filter(|(_, s)| *s == shard).map(|(n, _)| n).collect();
             let absent: Vec<_> = listed.iter().filter(|n| !file.contains(n)).collect();
             if !absent.is_empty() {
-                return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: list(&absent) });
+                return Err(ModelError::missing(file.path().to_path_buf(), list(&absent)));
             }
             // Tensors of the shard that are not in the index are included, so that they are refused by name.
             by_name.extend(file.names().into_iter().map(|name| Place::of(name, files.len())));
             files.push(file);
         }
-        Ok(Self::new(dir, files, by_name))
+        Ok(Self::new(dir, files, by_name).into_plain_names(stem))
     }
 
     fn new(dir: &Path, files: Vec<WeightFile>, by_name: BTreeMap<String, Place>) -> Self {
         Self { dir: dir.to_path_buf(), files, by_name, rest: BTreeMap::new(), stacked: Stacked::default() }
+    }
+
+    /// A model's weights without the names of modules that training put around it; an adapter's names are PEFT's.
+    fn into_plain_names(mut self, stem: &str) -> Self {
+        if stem == MODEL
+            && let Some(plain) = unwrapped(self.by_name.keys())
+        {
+            self.by_name = plain.into_iter().zip(std::mem::take(&mut self.by_name).into_values()).collect();
+        }
+        self
     }
 
     pub(super) fn file(&self, place: &Place) -> &WeightFile {
@@ -123,7 +136,7 @@ impl WeightFiles {
 
     /// Tensors that are not of the text half, to be copied as they are.
     pub fn rest(&self) -> impl Iterator<Item = Result<(String, CopiedTensor<'_>)>> {
-        self.rest.values().map(|place| Ok((place.name.clone(), self.files[place.file].copied(&place.name)?)))
+        self.rest.iter().map(|(name, place)| Ok((name.clone(), self.files[place.file].copied(&place.name)?)))
     }
 
     pub fn dir(&self) -> &Path {
@@ -227,7 +240,7 @@ impl WeightFiles {
         self.check_single_values()
     }
 
-    /// The file of a tensor; its name there is the same unless it is of a wrapper's text half.
+    /// The file of a tensor, where it may have another name.
     pub fn owner(&self, name: &str) -> Result<&WeightFile> {
         if let Some(file) = self.file_of_single(name) {
             return Ok(file);
@@ -239,7 +252,7 @@ impl WeightFiles {
     pub fn place(&self, name: &str) -> Result<(&WeightFile, &str)> {
         match self.by_name.get(name) {
             Some(place) => Ok((&self.files[place.file], &place.name)),
-            None => Err(ModelError::MissingTensors { path: self.dir.clone(), names: format!("`{name}`") }),
+            None => Err(ModelError::missing(self.dir.clone(), format!("`{name}`"))),
         }
     }
 }

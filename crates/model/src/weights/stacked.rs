@@ -9,7 +9,7 @@ use smpo_kernels::{Blocks, PackedWeight};
 use super::mxfp4::{BLOCK, CODES, Mxfp4};
 use super::sharded::Place;
 use super::{WeightDtype, WeightFile, WeightFiles};
-use crate::error::{ModelError, Result, list};
+use crate::error::{ModelError, Result, found, list};
 use crate::layout::layout;
 use crate::spec::{DecoderSpec, ExpertLayout};
 use crate::stacked::{Outputs, stacked_place, transposed};
@@ -115,7 +115,8 @@ impl WeightFiles {
         if missing.is_empty() {
             return Ok(self);
         }
-        Err(ModelError::MissingTensors { path: self.dir().to_path_buf(), names: list(&missing) })
+        let found = found(self.names());
+        Err(ModelError::MissingTensors { path: self.dir().to_path_buf(), names: list(&missing), found })
     }
 
     /// Takes a tensor of all experts out of the others; `None` where there is none.

@@ -74,6 +74,7 @@ impl Flat {
             }
             Err(error) => {
                 let message = match error {
+                    smpo_losses::import::ImportError::NoKind if !strange_tables(&keys).is_empty() => of_tables(&keys),
                     smpo_losses::import::ImportError::NoKind => {
                         "cannot tell the loss from the keys: name it with `kind: dpo` or --set kind=dpo, or the trainer that the \
                          file is for with --profile"
@@ -116,4 +117,22 @@ impl Flat {
         keys.retain(|_, value| !value.is_null());
         toml::Table::try_from(&keys).map_err(|error| file.error(None, error.to_string()))
     }
+}
+
+/// Tables that no key here has, such as those in which other programs group their settings.
+fn strange_tables(keys: &Map<String, Value>) -> Vec<&String> {
+    let known = known_keys::<TrainConfig>();
+    keys.iter().filter(|(key, value)| value.is_object() && !known.contains(&key.as_str())).map(|(key, _)| key).collect()
+}
+
+/// The message for a file of tables.
+fn of_tables(keys: &Map<String, Value>) -> String {
+    let tables: Vec<String> = strange_tables(keys).into_iter().map(|key| format!("`{key}`")).collect();
+    let trainers: Vec<&str> = smpo_imports::PROFILES.iter().map(|profile| profile.title).collect();
+    format!(
+        "cannot tell the loss from the keys, and the file has tables of settings ({}), as none that is read here has ({}): write \
+         them with the keys of this program (docs/configuration.md)",
+        tables.join(", "),
+        trainers.join(", ")
+    )
 }

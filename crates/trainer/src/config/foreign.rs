@@ -34,7 +34,8 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// By `--profile`, or by the file's keys. A `loss` table or a `kind` makes it a file of this project.
+    /// By `--profile`, or by the file's keys. A `loss` table makes it a file of this project, and so does a `kind`, unless keys
+    /// beside it are those of a trainer that has this method.
     pub fn of(
         keys: &Map<String, Value>,
         overrides: &[String],
@@ -42,16 +43,23 @@ impl Chosen {
         file: &ConfigFile<'_>,
     ) -> Result<Option<Self>, TrainError> {
         let named = overrides.iter().rev().find_map(|given| given.strip_prefix("kind="));
-        let method = named.map(|name| name.trim().to_owned());
+        let method = named.or_else(|| keys.get("kind")?.as_str()).map(|name| name.trim().to_owned());
         if let Some(name) = forced {
             let profile = smpo_imports::profile_named(name)
                 .map_err(|message| file.error(None, format!("--profile: {message}")))?;
             return Ok(Some(Self { profile, method }));
         }
-        if keys.contains_key("loss") || keys.contains_key("kind") {
+        if keys.contains_key("loss") {
             return Ok(None);
         }
-        let profile = smpo_imports::detect(keys).map_err(|problem| file.error(None, problem.message))?;
+        let profile = match (smpo_imports::detect(keys), keys.contains_key("kind")) {
+            (Ok(profile), false) => profile,
+            (Err(problem), false) => return Err(file.error(None, problem.message)),
+            (detected, true) => detected.ok().flatten().filter(|profile| {
+                let trains = method.as_deref().is_some_and(|name| profile.method_named(name).is_some());
+                trains && profile.distinctive.iter().any(|key| keys.contains_key(*key) && !is_of_flat_files(key))
+            }),
+        };
         Ok(profile.map(|profile| Self { profile, method }))
     }
 
@@ -144,6 +152,11 @@ fn own_key(name: &str) -> Option<String> {
     }
     let own = known_keys::<TrainConfig>().iter().chain(&spellings::KEYS);
     own.filter(|key| **key != "loss").find(|key| **key == name).map(|key| (*key).to_owned())
+}
+
+/// True for a key that a flat file of this project may have.
+fn is_of_flat_files(key: &str) -> bool {
+    own_key(key).is_some() || smpo_losses::import::published_keys().any(|known| known == key)
 }
 
 /// The file's names of keys here.

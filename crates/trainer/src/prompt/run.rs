@@ -70,6 +70,9 @@ pub(crate) fn train(
     };
     rows.remark(config, watch);
     preflight::check_memory(config, model_config.spec(), MemoryBudget::host(), &rows.train_rows())?;
+    if let Some(remark) = preflight::remark_on_warm_up(config, config.total_steps(rows.train.len())) {
+        watch(Event::Note(&remark));
+    }
     let mut run = Run::new(config, prompt, objective, &tokenizer, &rows, &dir)?;
     match run.take(stop, watch)? {
         Some(step) => Ok(Finish::Stopped { step }),
@@ -109,7 +112,11 @@ pub(crate) fn dry_run(
             rows.remark(config, watch);
             found.errors.extend(preflight::check_memory(config, spec, budget, &rows.train_rows()).err());
             found.memory = memory::plan(config, spec, budget, &rows.train_rows())?.unwrap_or(found.memory);
-            found.steps = Some(config.total_steps(rows.train.len()));
+            let steps = config.total_steps(rows.train.len());
+            if let Some(remark) = preflight::remark_on_warm_up(config, steps) {
+                watch(Event::Note(&remark));
+            }
+            found.steps = Some(steps);
             found.rows = Some(RowCounts {
                 train: rows.train.len(),
                 held_out: if rows.held_out { rows.measured.len() } else { 0 },
