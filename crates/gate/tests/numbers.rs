@@ -222,6 +222,9 @@ fn shares_of_several_samples_change_their_method_at_twenty_prompts() {
         };
         close(found.p_equivalence.unwrap(), p, 1e-9);
         close(found.detectable.unwrap(), 2.801_585 * error, 1e-6);
+        assert!(found.test.starts_with("sign-flip permutation; "), "{}", found.test);
+        assert_eq!(found.baseline, Some(1.0));
+        close(found.candidate.unwrap(), 1.0 + mean, 1e-12);
         if changed < 20 {
             spans(&found, tango(fell, 0.0, n, 0.9).unwrap());
         }
@@ -230,6 +233,7 @@ fn shares_of_several_samples_change_their_method_at_twenty_prompts() {
         for (values, sum) in [(halves(changed), n - fell), (turned, fell)] {
             let found = row("eos_rate", "at_least = 0.5", &ends, &values);
             assert!(found.test.contains(absolute), "{changed}: {}", found.test);
+            assert!(found.test.starts_with("t test against the bound; "), "{}", found.test);
             if changed < 20 {
                 spans(&found, wilson(sum, n, 0.9).unwrap());
             }
