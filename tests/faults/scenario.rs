@@ -50,7 +50,8 @@ impl Place {
         tree::copy(&demo("base"), &place.path("in/base"));
         fs::write(place.path("in/pairs.jsonl"), lines("preferences.jsonl", 12)).unwrap();
         fs::write(place.path("in/suite.jsonl"), lines("ood.jsonl", 2)).unwrap();
-        let long = |id: usize| json!({"id": id, "prompt": format!("{id}?"), "completion": format!("{id} and ").repeat(800)});
+        let long =
+            |id: usize| json!({"id": id, "prompt": format!("{id}?"), "completion": format!("{id} and ").repeat(800)});
         let rows: String = (0..24).map(|id| format!("{}\n", long(id))).collect();
         fs::write(place.path("in/long.jsonl"), rows).unwrap();
         let config = format!(

@@ -424,13 +424,7 @@ fn wrong_files_are_explained_with_the_line() {
         let error = error("m.jsonl", text);
         assert!(error.contains(words), "{error}\nexpected {words}");
     }
-    assert!(
-        Files::new(&[])
-            .try_read("nowhere.jsonl")
-            .expect_err("absent")
-            .to_string()
-            .contains("cannot read")
-    );
+    assert!(Files::new(&[]).try_read("nowhere.jsonl").expect_err("absent").to_string().contains("cannot read"));
     assert!("fastcat".parse::<InputFormat>().expect_err("unknown").contains("did you mean `fastchat`?"));
     for format in InputFormat::ALL {
         assert_eq!(format.id().parse::<InputFormat>(), Ok(*format));

@@ -128,7 +128,8 @@ impl ModelCompletions {
             if index + 1 < turn.number {
                 let earlier = Turn::prompt_id(&turn.question, index + 1).into();
                 let answer = self.answer_to.get(&(earlier, sample)).map(|span| self.store.get::<Sample>(*span));
-                messages.push(Message::assistant(answer.transpose()?.map_or_else(String::new, |sample| sample.completion)));
+                let answer = answer.transpose()?.map(|sample| sample.completion);
+                messages.push(Message::assistant(answer.unwrap_or_default()));
             }
         }
         Ok(messages)

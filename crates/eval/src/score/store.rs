@@ -1,10 +1,11 @@
 //! Completions and prompts of all files, on disk: memory holds their places.
 
+use std::io;
+use std::path::Path;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smpo_files::{FileError, Span, Spool};
-use std::io;
-use std::path::Path;
 
 /// Completions that are being sorted, in a temporary file.
 #[derive(Debug)]

@@ -70,11 +70,7 @@ pub fn assemble(
 }
 
 /// The prompts that each model is scored on.
-fn prompts_of(
-    models: &[Answers],
-    suite: Option<&Suite>,
-    store: &mut Store,
-) -> Result<Vec<Arc<Prompts>>, InputError> {
+fn prompts_of(models: &[Answers], suite: Option<&Suite>, store: &mut Store) -> Result<Vec<Arc<Prompts>>, InputError> {
     if let Some(suite) = suite {
         check_known(models, suite)?;
         let prompts = Arc::new(Prompts::given(&suite.prompts, store)?);
