@@ -144,6 +144,27 @@ fn bad_rows_and_idle_options_are_named() {
     assert!(!dir.path().join("out.jsonl").exists());
 }
 
+/// The words are those of `smpo train`.
+#[test]
+fn logps_refuses_a_token_without_an_embedding() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(demo("base")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let read = |name: &str| -> Value { serde_json::from_slice(&fs::read(dir.path().join(name)).unwrap()).unwrap() };
+    let (config, mut tokenizer) = (read("config.json"), read("tokenizer.json"));
+    let added = json!({"id": config["vocab_size"], "content": "<new>", "single_word": false, "lstrip": false,
+                       "rstrip": false, "normalized": false, "special": false});
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(added);
+    fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    write(dir.path(), "pairs.jsonl", &[r#"{"prompt": "Say <new>.", "chosen": "Yes.", "rejected": "No."}"#]);
+    let mut logps = Command::cargo_bin("smpo").unwrap();
+    logps.current_dir(dir.path()).args(["logps", ".", "pairs.jsonl", "--out", "out.jsonl", "--device", "cpu"]);
+    logps.assert().code(2).stderr(contains("pairs.jsonl: row ").and(contains("is outside the model's vocabulary of")));
+    assert!(!dir.path().join("out.jsonl").exists());
+}
+
 /// `smpo data ches` and `smpo logps` run a model, which has no positions beyond its context.
 #[test]
 fn rows_longer_than_the_models_context_are_refused() {

@@ -42,7 +42,7 @@ pub(crate) struct Rows {
 /// A file of rows as it can be read.
 pub(crate) enum Layout<'a> {
     /// One object a line: row by row.
-    Lines(RowLines<'a>),
+    Lines(Box<RowLines<'a>>),
     /// Anything else: all rows at once.
     Whole(Rows),
 }
@@ -70,7 +70,7 @@ fn layout(mut lines: Lines<'_>) -> Result<Layout<'_>, InputError> {
         if line.trim_start().starts_with('{')
             && let Ok(first) = lenient::parse(&line)
         {
-            return Ok(Layout::Lines(RowLines { lines, first: Some((number, first)) }));
+            return Ok(Layout::Lines(Box::new(RowLines { lines, first: Some((number, first)) })));
         }
         let is_blank = line.trim().is_empty();
         text = if text.is_empty() { line } else { text + &line };

@@ -33,7 +33,7 @@ impl Prompts {
 
     /// Every prompt that any of the models has, in the order of first appearance; fields that one file lacks are taken from
     /// another.
-    pub fn found<'a>(models: impl Iterator<Item = &'a Answers>, store: &mut Store) -> Result<Self, Error> {
+    pub(super) fn found<'a>(models: impl Iterator<Item = &'a Answers>, store: &mut Store) -> Result<Self, Error> {
         let mut found: Vec<Found> = Vec::new();
         let mut index_of: HashMap<Arc<str>, usize> = HashMap::new();
         for answer in models.flat_map(|model| &model.answers) {
