@@ -52,10 +52,11 @@ pub fn summary(
         Format::Text => text(),
         Format::Json => serde_json::to_string_pretty(value).or_execution_error()?,
     };
-    match out.is_some_and(is_output) {
-        true => Ok(note(&result)),
-        false => print(&result),
+    if out.is_some_and(is_output) {
+        note(&result);
+        return Ok(());
     }
+    print(&result)
 }
 
 /// True if standard output may have colours: a terminal, and `NO_COLOR` unset or empty (no-color.org).

@@ -150,7 +150,7 @@ pub enum GateError {
         prompt_id: String,
         /// The metric.
         metric: String,
-        /// What it may have.
+        /// Values that it may have.
         expected: &'static str,
         /// The value.
         got: f64,

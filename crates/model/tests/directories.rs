@@ -281,7 +281,7 @@ fn weights_of_a_wrapped_model_are_the_models() {
     }
 }
 
-/// What other programs leave in a file of weights is named, with the way out.
+/// Leftovers of other programs in a file of weights are named, with the way out.
 #[test]
 fn weights_that_other_programs_left_unfinished_are_refused_with_the_way_out() {
     let renamed = |from: &str, to: &str| {

@@ -97,7 +97,7 @@ fn skewed_replicates_push_their_own_end_out() {
     let (first, second) = ([0.0; 20].to_vec(), [100.0; 20].to_vec());
     let shifted = |by: f64| skewed.iter().map(|v| v + by).collect::<Vec<f64>>();
     // alone, and as a change between paired seeds that are themselves far apart
-    let alone = mean(&arm(&[skewed.clone()]), OPTIONS).unwrap();
+    let alone = mean(&arm(std::slice::from_ref(&skewed)), OPTIONS).unwrap();
     let paired = between(&[first, second], &[skewed.clone(), shifted(100.0)], Seeds::Paired);
     for found in [alone, paired] {
         assert!((found.interval.high - expected).abs() < 0.005, "{found:?}");
@@ -325,7 +325,7 @@ fn levels_shares_and_distances_at_the_edges_of_their_ranges_are_refused() {
         assert!(tango(0.0, 0.0, n, 0.95).is_err() && wilson(0.0, n, 0.95).is_err(), "{n}");
     }
     let with = |resamples| Options { resamples, ..OPTIONS };
-    assert!(mean(&arm(&vec![vec![1.0; 2]]), with(99)).is_err() && mean(&arm(&[vec![1.0]]), OPTIONS).is_err());
+    assert!(mean(&arm(&[vec![1.0; 2]]), with(99)).is_err() && mean(&arm(&[vec![1.0]]), OPTIONS).is_err());
 }
 
 #[test]

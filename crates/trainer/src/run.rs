@@ -195,9 +195,7 @@ impl Run<'_> {
         }
 
         let total_steps = config.total_steps_since(origin.since, rows.len());
-        if let Some(remark) = preflight::remark_on_warm_up(config, total_steps) {
-            watch(Event::Note(&remark));
-        }
+        preflight::remark_on_warm_up(config, total_steps).iter().for_each(|remark| watch(Event::Note(remark)));
         let learner_options = LearnerOptions::of(config, spec, budget, Some(total_steps))?;
         if config.max_tokens_per_pack.is_none() && budget.is_gpu() {
             watch(Event::Note(&format!("packs of up to {} tokens: {budget}", learner_options.max_tokens)));

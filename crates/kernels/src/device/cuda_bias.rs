@@ -161,7 +161,7 @@ fn layout(matrix: &Matrix<'_>) -> Blas<Descriptor<sys::cublasLtMatrixLayout_t>> 
     Ok(Descriptor { raw, destroy: blas::destroy_matrix_layout })
 }
 
-/// What is computed: a product in float32, whose epilogue adds a bias of the result's dtype.
+/// The operation: a product in float32, whose epilogue adds a bias of the result's dtype.
 struct Description(Descriptor<sys::cublasLtMatmulDesc_t>);
 
 impl Description {
@@ -189,7 +189,7 @@ impl Description {
     }
 }
 
-/// What an algorithm may use, and rely on.
+/// Limits of an algorithm, and alignments it may rely on.
 struct Preference(Descriptor<sys::cublasLtMatmulPreference_t>);
 
 impl Preference {

@@ -29,7 +29,7 @@ pub struct AdaptedLayer<'a> {
 
 /// Layers of one input `x` (…, I), to (…, O) each; their O and R may differ.
 ///
-/// Where a device has to compute gradients, the products by A are one, of the As stacked for it, and so are those of their gradients
+/// If a device has to compute gradients, the products by A are one, of the As stacked for it, and so are those of their gradients
 /// and, by way of them, of the input's: the input and its gradient are read once for all layers. Elsewhere it is [`crate::linear()`]
 /// and [`adapted_linear`], layer by layer: copies of A are launches too, and a step of sampling is made of launches.
 ///
@@ -69,7 +69,7 @@ impl AdaptedLayer<'_> {
     }
 }
 
-/// What the backward pass needs of a layer.
+/// A layer's part of the backward pass.
 struct Saved {
     base: SavedFactors,
     b: Operand,

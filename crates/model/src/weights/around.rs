@@ -11,7 +11,7 @@ const AROUND: [&str; 2] = ["module.", PEFT_PREFIX];
 
 /// The names without those of modules around the model; `None` where no name has any, or two would become one.
 ///
-/// What stands in front is left out if all names have it. Beside tensors of adapters it says which are the base's, and stays.
+/// A wrapper in front is left out if all names have it. Beside tensors of adapters it says which are the base's, and stays.
 pub(super) fn unwrapped<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<Vec<String>> {
     let names: Vec<&String> = names.into_iter().collect();
     let mut plain: Vec<String> = names.iter().map(|name| without_wrappers(name)).collect();
