@@ -132,7 +132,7 @@ pub enum Problem {
         "expected a row, got an object with the rows in it; take them out, one a line: `jq -c '{path}' FILE > rows.jsonl`"
     )]
     Wrapped {
-        /// Where they are, as a path of `jq`.
+        /// Their place, as a path of `jq`.
         path: String,
     },
     /// A field of the wrong type.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::columns::{CHOSEN, COMPLETION, CONVERSATION, PROMPT, REJECTED};
 use super::fields::Fields;
 
-/// What such an object is, with the way out.
+/// A description of such an object, with the way out.
 pub(super) const COLUMNS: &str = "an object of columns; write the table row by row: \
                                   `pandas.read_json(FILE).to_json(\"rows.jsonl\", orient=\"records\", lines=True)`";
 

@@ -11,7 +11,7 @@ const DEPTH: usize = 3;
 /// Keys by which a row is told from what holds rows.
 const KNOWN: [&[&str]; 5] = [CHOSEN, REJECTED, COMPLETION, CONVERSATION, PROMPT];
 
-/// Where rows lie in a row that has no key of one, as a path of `jq`: `.data[]`.
+/// The place of the rows in a row that has no key of one, as a path of `jq`: `.data[]`.
 pub(super) fn path(row: &Fields) -> Option<String> {
     match row.names().any(is_known) {
         true => None,

@@ -12,7 +12,7 @@ use super::refusal::{Refusal, line};
 use super::spoken::Spoken;
 use crate::{Completion, FinishReason, Request};
 
-/// What OpenAI's interface says of a token that is too unlikely to have a log-prob, and vLLM in place of −∞: no value.
+/// OpenAI's word for a token that is too unlikely to have a log-prob, and vLLM's in place of −∞: no value.
 const UNLIKELY: f64 = -9999.0;
 
 /// A response of status 200 that is no completion.
