@@ -56,9 +56,12 @@ impl Message {
 }
 
 impl Message {
+    /// Fields of the reasoning before an answer; the first one that is there counts.
+    pub const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
     /// Its thoughts before the answer.
     pub fn reasoning(&self) -> Option<&str> {
-        REASONING.iter().find_map(|name| self.fields.get(*name)).and_then(Value::as_str)
+        Self::REASONING.iter().find_map(|name| self.fields.get(*name)).and_then(Value::as_str)
     }
 
     /// Bytes of all its texts, about.
@@ -87,9 +90,6 @@ impl Serialize for Message {
     }
 }
 
-/// Names of the reasoning before an answer, the first one that is there counts.
-const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-
 /// A message as `transformers` passes it to a template: the reasoning under each of the names that templates read, and no
 /// other key that is null.
 pub(crate) struct AsPassed<'a>(pub &'a Message);
@@ -98,7 +98,7 @@ impl Serialize for AsPassed<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(Message { role, content, fields, .. }) = self;
         let mut map = serializer.serialize_map(None)?;
-        let reasoning = REASONING.iter().find_map(|name| fields.get(*name)).filter(|value| !value.is_null());
+        let reasoning = Message::REASONING.iter().find_map(|name| fields.get(*name)).filter(|value| !value.is_null());
         if let Some(reasoning) = reasoning
             && fields.get("thinking").is_none_or(Value::is_null)
         {
@@ -110,12 +110,12 @@ impl Serialize for AsPassed<'_> {
             None => map.serialize_entry("content", content)?,
         }
         for (name, value) in fields {
-            if !value.is_null() && name != "content" && name != REASONING[0] {
+            if !value.is_null() && name != "content" && name != Message::REASONING[0] {
                 map.serialize_entry(name, value)?;
             }
         }
         if let Some(reasoning) = reasoning {
-            map.serialize_entry(REASONING[0], reasoning)?;
+            map.serialize_entry(Message::REASONING[0], reasoning)?;
         }
         map.end()
     }

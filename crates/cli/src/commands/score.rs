@@ -4,23 +4,22 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_eval::Suite;
-use smpo_eval::score::{
-    Assembled, CompletionFile, InputFormat, KIND, ModelCompletions, Store, assemble, directories, write,
-};
-use smpo_files::DirLock;
+use smpo_eval::score::{Assembled, CompletionFile, InputFormat, ModelCompletions, Store, assemble, directories, write};
+use smpo_files::{DirLock, resolved};
 use smpo_report::estimates;
 use smpo_results::{EvaluationDir, MetricsFile, Observed, RunManifest, files, manifest};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
+use crate::streams;
 
 /// Compute metrics on existing completions, from any generator.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
 pub struct ScoreArgs {
     /// Files of completions, JSON lines or JSON, gzip and zstd too (formats: docs/scoring.md); - is standard input
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "FILE", value_parser = streams::input())]
     files: Vec<PathBuf>,
     /// Output directory; with several models, one subdirectory per model
     #[arg(long, value_name = "DIR")]
@@ -63,9 +62,8 @@ pub struct Scored {
 pub fn run(args: ScoreArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let suite = args.prompts.as_deref().map(Suite::read_answered).transpose()?;
-    let stdin = |path: &PathBuf| if path == Path::new("-") { "/dev/stdin".into() } else { path.clone() };
     let mut store = Store::beside(&args.out);
-    let files = args.files.iter().map(|path| CompletionFile::read(&stdin(path), args.input_format, &mut store));
+    let files = args.files.iter().map(|path| CompletionFile::read(path, args.input_format, &mut store));
     let files = files.collect::<Result<Vec<_>, _>>()?;
     let Assembled { models, notes } = assemble(files, suite.as_ref(), args.name.as_deref(), store)?;
     drop(suite);
@@ -104,12 +102,12 @@ fn claim(dir: &EvaluationDir, model: &ModelCompletions) -> Result<DirLock, Failu
         lock.ok_or_else(|| refuse("another smpo writes into this directory; wait for it or choose another --out"))?;
     if smpo_files::exists(&dir.manifest())? {
         let before: RunManifest = files::read_json(&dir.manifest(), "run manifest")?;
-        if before.kind != KIND {
+        if !before.is_scored() {
             return Err(refuse("it holds an evaluation with samples of its own; choose another --out"));
         }
     }
-    let own = dir.samples().canonicalize().ok();
-    match model.sources.iter().any(|source| own.is_some() && source.canonicalize().ok() == own) {
+    let own = resolved(&dir.samples());
+    match model.sources.iter().any(|source| resolved(source) == own) {
         true => Err(refuse("its own samples are an input; choose another --out")),
         false => Ok(lock),
     }

@@ -132,7 +132,7 @@ fn change_calls(message: &mut Message) {
 }
 
 fn change_reasoning(message: &mut Message) {
-    for name in ["reasoning_content", "reasoning", "thinking"] {
+    for name in Message::REASONING {
         if let Some(thought) = message.fields.get_mut(name) {
             *thought = PROBE.into();
         }

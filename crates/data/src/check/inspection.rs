@@ -214,7 +214,7 @@ fn terminator_inside<'a>(message: &Message, tokenizer: &'a ChatTokenizer) -> Opt
     while let Some(shorter) = terminators.iter().find_map(|token| text.strip_suffix(*token)) {
         text = shorter.trim_end();
     }
-    let is_answer = message.role == "assistant" && message.scored;
+    let is_answer = dropped::is_scored(message);
     let may_hold = |token: &str| token.as_bytes().first().is_some_and(|first| text.as_bytes().contains(first));
     terminators.into_iter().find(|token| is_answer && may_hold(token) && text.contains(token))
 }

@@ -11,6 +11,8 @@ pub(super) const CHOSEN: &[&str] = &["chosen", "chosen_response", "chosen_messag
 /// The worse answer.
 pub(super) const REJECTED: &[&str] =
     &["rejected", "rejected_response", "rejected_messages", "non_preferred_output", "response_k"];
+/// The columns by which a row is told from any other object.
+pub(super) const OF_A_ROW: [&[&str]; 5] = [CHOSEN, REJECTED, COMPLETION, CONVERSATION, PROMPT];
 /// The worse answer beside a conversation that ends in the better one (ms-swift).
 pub(super) const REJECTED_ALONE: &[&str] = &["rejected_response", "rejected_messages"];
 /// Several answers, each with a reward (groups).

@@ -28,8 +28,8 @@ use smpo_chat::Message;
 
 use self::answers::{Answer, answer};
 use self::columns::{
-    ABOUT_CHOSEN, ABOUT_REJECTED, CARRIERS, CHOSEN, COMPLETION, COMPLETIONS, CONVERSATION, ID, PROMPT, REJECTED,
-    REJECTED_ALONE, REWARDS,
+    ABOUT_CHOSEN, ABOUT_REJECTED, CARRIERS, CHOSEN, COMPLETION, COMPLETIONS, CONVERSATION, ID, OF_A_ROW, PROMPT,
+    REJECTED, REJECTED_ALONE, REWARDS,
 };
 use self::fields::Fields;
 use self::speakers::speaker;
@@ -163,7 +163,7 @@ fn keys(row: &Fields) -> Vec<String> {
 }
 
 fn nearest(row: &Fields, wanted: &[&str]) -> Option<String> {
-    let known = [PROMPT, COMPLETION, CONVERSATION, CHOSEN, REJECTED].concat();
+    let known = OF_A_ROW.concat();
     row.names()
         .filter(|name| !known.contains(name))
         .find_map(|name| Some((name, smpo_suggest::nearest(name, wanted.iter().copied())?)))

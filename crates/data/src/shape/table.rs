@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::columns::{CHOSEN, COMPLETION, CONVERSATION, PROMPT, REJECTED};
+use super::columns::OF_A_ROW;
 use super::fields::Fields;
 
 /// A description of such an object, with the way out.
@@ -11,8 +11,7 @@ pub(super) const COLUMNS: &str = "an object of columns; write the table row by r
 
 /// True where every column of the conversation is the column of a table, all of one length.
 pub(super) fn is_table(row: &Fields) -> bool {
-    let known = [CHOSEN, REJECTED, COMPLETION, CONVERSATION, PROMPT].into_iter().flatten();
-    let mut columns = known.filter_map(|name| row.get(name)).map(rows);
+    let mut columns = OF_A_ROW.into_iter().flatten().filter_map(|name| row.get(name)).map(rows);
     let Some(Some(first)) = columns.next() else { return false };
     // one list of texts alone may be meant as messages, and is refused as such
     columns.next() == Some(Some(first)) && columns.all(|rows| rows == Some(first))

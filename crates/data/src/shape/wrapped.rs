@@ -2,14 +2,11 @@
 
 use serde_json::Value;
 
-use super::columns::{CHOSEN, COMPLETION, CONVERSATION, PROMPT, REJECTED};
+use super::columns::OF_A_ROW;
 use super::fields::Fields;
 
 /// Levels that are looked through.
 const DEPTH: usize = 3;
-
-/// Keys by which a row is told from what holds rows.
-const KNOWN: [&[&str]; 5] = [CHOSEN, REJECTED, COMPLETION, CONVERSATION, PROMPT];
 
 /// The place of the rows in a row that has no key of one, as a path of `jq`: `.data[]`.
 pub(super) fn path(row: &Fields) -> Option<String> {
@@ -20,7 +17,7 @@ pub(super) fn path(row: &Fields) -> Option<String> {
 }
 
 fn is_known(name: &str) -> bool {
-    KNOWN.iter().any(|names| names.contains(&name))
+    OF_A_ROW.iter().any(|names| names.contains(&name))
 }
 
 fn below(name: &str, value: &Value, depth: usize) -> Option<String> {
@@ -59,5 +56,6 @@ mod tests {
         {
             assert_eq!(found(other), None);
         }
+        assert_eq!(found(json!({ "prompt": "p", "data": [row] })), None, "it has a prompt of its own");
     }
 }

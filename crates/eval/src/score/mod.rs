@@ -29,9 +29,6 @@ pub use store::Store;
 use crate::measure::{Measured, measure_each};
 use crate::runner::write_measured;
 
-/// `kind` of the manifests of scored completions.
-pub const KIND: &str = "score";
-
 /// Computes metrics on one model's completions and writes an evaluation directory.
 ///
 /// # Errors
@@ -43,7 +40,7 @@ pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManife
     let measured = measure_each(model, Vec::new())?;
     let manifest = RunManifest {
         schema: SCHEMA_VERSION,
-        kind: KIND.into(),
+        kind: RunManifest::SCORED.into(),
         model: ModelInfo {
             source: model.sources.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
             name: model.name.clone(),
@@ -54,7 +51,7 @@ pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManife
         suite: model.suite.clone(),
         sampler: None,
         cap: facts.cap.flatten(),
-        samples_per_prompt: usual_samples(model.counts()),
+        samples_per_prompt: usual(model.counts()).and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
         terminators: None,
         template_sha256: None,
         seed: 0,
@@ -71,14 +68,15 @@ pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManife
     Ok((manifest, measured))
 }
 
-/// The commonest number of samples of a prompt: one prompt more or less often does not make another kind of run.
-fn usual_samples(counts: impl Iterator<Item = usize>) -> u32 {
+/// The commonest number of answers to a prompt; of several, the least. One prompt more or less often does not make another kind
+/// of run.
+fn usual(counts: impl Iterator<Item = usize>) -> Option<usize> {
     let mut prompts_with: BTreeMap<usize, usize> = BTreeMap::new();
     for count in counts {
         *prompts_with.entry(count).or_default() += 1;
     }
     let usual = prompts_with.into_iter().max_by_key(|(count, prompts)| (*prompts, std::cmp::Reverse(*count)));
-    usual.and_then(|(count, _)| u32::try_from(count).ok()).unwrap_or(1)
+    usual.map(|(count, _)| count)
 }
 
 /// Facts about all completions of a model.

@@ -9,6 +9,7 @@ use super::answers::Answers;
 use crate::input_error::InputError;
 use crate::score::answer::Answer;
 use crate::score::store::Store;
+use crate::score::usual;
 
 /// Findings about one model's answers, each with its first example.
 #[derive(Default)]
@@ -57,7 +58,7 @@ pub(super) fn numbered(model: &mut Answers, store: &Store, notes: &mut Vec<Strin
     let mut findings = Findings::default();
     let mut answers = std::mem::take(&mut model.answers);
     sort_by_prompt(&mut answers);
-    let usual = usual_count(&answers);
+    let usual = usual(answers.chunk_by(|a, b| a.id == b.id).map(<[Answer]>::len)).unwrap_or(1);
     let mut left = answers.into_iter().peekable();
     while let Some(first) = left.next() {
         let id = first.id.clone();
@@ -86,18 +87,6 @@ fn sort_by_prompt(answers: &mut [Answer]) {
         number_of.entry(answer.id.clone()).or_insert(next);
     }
     answers.sort_by_cached_key(|answer| number_of[&answer.id]);
-}
-
-/// The commonest number of answers to a prompt; of several, the least.
-fn usual_count(answers: &[Answer]) -> usize {
-    let mut prompts_with: HashMap<usize, usize> = HashMap::new();
-    for prompt in answers.chunk_by(|a, b| a.id == b.id) {
-        *prompts_with.entry(prompt.len()).or_default() += 1;
-    }
-    prompts_with
-        .into_iter()
-        .max_by_key(|(count, prompts)| (*prompts, std::cmp::Reverse(*count)))
-        .map_or(1, |(count, _)| count)
 }
 
 /// The samples of a prompt whose rows have no numbers. Several are samples; more than the other prompts have are a row

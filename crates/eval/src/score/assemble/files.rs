@@ -1,6 +1,6 @@
 //! The files that are read: each once, and none without completions.
 
-use std::path::Path;
+use smpo_files::resolved;
 
 use super::CompletionFile;
 use crate::input_error::InputError;
@@ -37,11 +37,7 @@ pub(super) fn wanted(
 
 /// True for one file under two names, and for two files of one content whose models are the same.
 fn is_same(a: &CompletionFile, b: &CompletionFile, name: Option<&str>) -> bool {
-    let same_path = || matches!((canonical(&a.path), canonical(&b.path)), (Some(a), Some(b)) if a == b);
+    let same_path = || resolved(&a.path) == resolved(&b.path);
     let named = |file: &CompletionFile| name.is_some() || file.answers.iter().all(|answer| answer.model.is_some());
     a.sha256 == b.sha256 && (same_path() || named(a) && named(b))
-}
-
-fn canonical(path: &Path) -> Option<std::path::PathBuf> {
-    path.canonicalize().ok()
 }
