@@ -100,13 +100,20 @@ pub(super) fn aligned(engine: &Engine, operand: Operand) -> Result<Operand> {
     Operand::new(engine, OP, "copy", &copy, copy.dtype())
 }
 
+/// Threads of a block, and its shared memory in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    threads: usize,
+    shared: usize,
+}
+
 /// The kernels of a call and the extents of their blocks: `AttentionExtents` in attention.cuh.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     kernels: Width,
     rows: usize,
-    forward_shared: usize,
-    backward_shared: usize,
+    forward: Block,
+    backward: Block,
 }
 
 impl Shape {
@@ -120,14 +127,19 @@ impl Shape {
         let (size, padded) = (dtype.size_in_bytes(), kernels.padded);
         let float32 = size == 4;
         let rows = if float32 && padded == 256 { 32 } else { 64 };
-        let forward = if padded == 256 { 32 } else { 64 } / if float32 { 2 } else { 1 };
+        let slices = if float32 || padded == 256 { 1 } else { 2 };
+        let forward = match padded {
+            256 if float32 => 16,
+            ..=96 if !float32 => 64,
+            _ => 32,
+        };
         let backward = if padded == 256 { 16 } else { 32 } / if float32 { 2 } else { 1 };
         let row = padded * size + 16;
         Ok(Self {
             kernels,
             rows,
-            forward_shared: (rows + 2 * forward) * row,
-            backward_shared: 2 * (rows + 2 * backward) * row,
+            forward: Block { threads: 2 * rows / slices, shared: (rows + 2 * forward) * row },
+            backward: Block { threads: 2 * rows, shared: 2 * (rows + 2 * backward) * row },
         })
     }
 
@@ -135,7 +147,7 @@ impl Shape {
         typed(&format!("{name}_{}", self.kernels.padded), dtype)
     }
 
-    fn grid(self, tiles: usize, heads: usize, layers: u32, shared: usize) -> Result<Grid> {
+    fn grid(self, tiles: usize, heads: usize, layers: u32, block: Block) -> Result<Grid> {
         let heads = match u32::try_from(heads) {
             Ok(heads) if heads <= u32::from(u16::MAX) => heads,
             _ => {
@@ -144,7 +156,7 @@ impl Shape {
             }
         };
         let blocks = [blocks(tiles * (TILE / self.rows))?, heads, layers];
-        Ok(Grid { blocks, threads: 2 * self.rows as u32, shared: shared as u32 })
+        Ok(Grid { blocks, threads: block.threads as u32, shared: block.shared as u32 })
     }
 }
 
@@ -206,7 +218,7 @@ impl Attention {
             cap: self.options.soft_cap.unwrap_or(0.0) as f32,
             unused: 0,
         };
-        let grid = self.shape.grid(self.plan.queries.count, heads, 1, self.shape.forward_shared)?;
+        let grid = self.shape.grid(self.plan.queries.count, heads, 1, self.shape.forward)?;
         let kernel = self.shape.kernel("attention_forward", self.dtype());
         // SAFETY: `AttentionForward` is the kernel's struct; q and out are (tokens, heads, width), k and v (tokens,
         // kv_heads, width) of the kernel's dtype, the log-sums (tokens, heads); the plan's tiles cover the tokens.
@@ -250,7 +262,7 @@ impl Attention {
         let dq = self.engine.allocate(self.dtype(), self.inputs[0].tensor().dims(), Role::Constant)?;
         let targets = [writing(&dq)?, Address::NONE, Address::NONE];
         let arguments = self.backward(d_out, inner, targets, &self.plan.queries)?;
-        let grid = self.shape.grid(self.plan.queries.count, self.extents.heads, 1, self.shape.backward_shared)?;
+        let grid = self.shape.grid(self.plan.queries.count, self.extents.heads, 1, self.shape.backward)?;
         let kernel = self.shape.kernel("attention_backward_queries", self.dtype());
         // SAFETY: `AttentionBackward` is the kernel's struct; the tensors are those of the forward pass, their gradients
         // have their dtypes and extents.
@@ -302,7 +314,7 @@ impl Attention {
         // The widest heads' blocks own keys or values, not both.
         let layers = if self.shape.kernels.padded == 256 { 2 } else { 1 };
         let heads = self.extents.kv_heads * shares;
-        let grid = self.shape.grid(self.plan.keys.count, heads, layers, self.shape.backward_shared)?;
+        let grid = self.shape.grid(self.plan.keys.count, heads, layers, self.shape.backward)?;
         let kernel = self.shape.kernel("attention_backward_keys", self.dtype());
         // SAFETY: as for the gradient of the queries; dk and dv have a row for each key, its head and its share, in the
         // kernel's dtype, or of several shares in float32.

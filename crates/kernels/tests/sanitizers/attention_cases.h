@@ -98,9 +98,11 @@ template <class T, int PADDED> void attention(int width, int heads, int kv_heads
     forward.width = width;
     forward.scale = 1 / std::sqrt(float(width));
     forward.cap = cap;
-    Grid grid{{blocks, unsigned(heads), 1}, Extents::threads, (Extents::rows + 2 * Extents::forward_step) * row};
+    Grid grid{{blocks, unsigned(heads), 1}, Extents::forward_threads,
+              (Extents::rows + 2 * Extents::forward_step) * row};
     launch("attention_forward" + suffix, grid, forward);
     expect("attention_forward", out);
+    grid.threads = Extents::threads;
 
     AttentionInner product{};
     product.out = out.at();

@@ -57,6 +57,45 @@ template <class T> void cached(uint32_t heads, uint32_t kv_heads, uint32_t width
     }
 }
 
+// Norms and bias, or neither; pairs that turn by halves or by neighbours, some elements left as they are.
+template <class T> void stacked_heads(bool with_norms, uint32_t interleaved) {
+    const uint32_t rows = 3, heads = 5, kv_heads = 2, width = 40, half = 14, all = heads + 2 * kv_heads, places = 7;
+    auto x = normal<T>(rows * all * width), bias = normal<T>(all * width), q_norm = normal<T>(width), k_norm = normal<T>(width);
+    auto cos = normal<float>(rows * half), sin = normal<float>(rows * half);
+    auto queries = empty<T>(rows * heads * width);
+    auto keys = filled<T>(places * kv_heads * width, from_float<T>(0)), values = filled<T>(places * kv_heads * width, from_float<T>(0));
+    auto to = ids({6, 0, 3});
+    CachedHeads stacked{};
+    stacked.x = x.at();
+    stacked.bias = with_norms ? bias.at() : nullptr;
+    stacked.q_norm = with_norms ? q_norm.at() : nullptr;
+    stacked.k_norm = with_norms ? k_norm.at() : nullptr;
+    stacked.cos = cos.at();
+    stacked.sin = sin.at();
+    stacked.queries = queries.at();
+    stacked.cached_keys = keys.at();
+    stacked.cached_values = values.at();
+    stacked.places = to.at();
+    stacked.rows = rows;
+    stacked.heads = heads;
+    stacked.kv_heads = kv_heads;
+    stacked.width = width;
+    stacked.half = half;
+    stacked.interleaved = interleaved;
+    stacked.eps = 1e-6f;
+    stacked.offset = 1;
+    launch(typed<T>("cached_heads"), grid_of(rows * all, HEADS_THREADS / 32, HEADS_THREADS), stacked);
+    expect("cached_heads", queries);
+    expect("cached_heads", keys);
+    expect("cached_heads", values);
+}
+
+inline void cached_heads_of_all() {
+    stacked_heads<float>(true, 0);
+    stacked_heads<bf16>(false, 1);
+    stacked_heads<f16>(true, 1);
+}
+
 inline void cached_attentions() {
     cached<float>(2, 1, 24, 0, 0);
     cached<float>(11, 1, 256, 70, 5);

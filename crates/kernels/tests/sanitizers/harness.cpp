@@ -43,6 +43,7 @@ const Case CASES[] = {
     {"squares", squares},
     {"conversions", conversions},
     {"sums_by_id", sums_by_id},
+    {"cached_heads", cached_heads_of_all},
     {"cached_attention", cached_attentions},
     {"draw", draws},
     {"f32", of_dtype<float>},

@@ -1,8 +1,9 @@
 // Shared by the forward and the backward pass of attention: tiles of tokens, their masks, and products of tiles.
 //
-// A tile is up to 64 neighbouring tokens of one span. A warp owns 16 rows of a tile and holds a product's sums as the
-// tensor cores' m16n8k16 leaves them: with g = lane / 4 and t = lane % 4, element e of sums[n] is row g + 8·(e / 2),
-// column 8n + 2t + e % 2. Float32 is multiplied in the same places without tensor cores.
+// A tile is up to 64 neighbouring tokens of one span. A warp owns one or two slices of 16 rows of a tile and holds a
+// product's sums as the tensor cores' m16n8k16 leaves them: with g = lane / 4 and t = lane % 4, element e of sums[n] is row
+// g + 8·(e / 2), column 8n + 2t + e % 2; the second slice's follow the first's. Float32 is multiplied in the same places
+// without tensor cores.
 #pragma once
 
 #include "elements.cuh"
@@ -47,13 +48,16 @@ __device__ __forceinline__ bool attention_sees_all(const AttentionPair& pair, in
            j >= i + rows - 1 + pair.near;
 }
 
-// Rows a block owns and rows it reads at a time; attention.rs has the same numbers for the size of shared memory. The
-// backward pass holds two steps of rows, within the 99 KB that every GPU since Ampere has for a block.
+// Rows a block owns and rows it reads at a time; attention.rs has the same numbers for the launch. The backward pass holds
+// two steps of rows, within the 99 KB that every GPU since Ampere has for a block.
 template <class T, int WIDTH> struct AttentionExtents {
     static constexpr bool float32 = sizeof(T) == 4;
     static constexpr int rows = float32 && WIDTH == 256 ? 32 : 64;
     static constexpr int threads = 2 * rows;
-    static constexpr int forward_step = float32 ? (WIDTH == 256 ? 16 : 32) : (WIDTH == 256 ? 32 : 64);
+    // Two slices of 16 rows a warp halve what is read from shared memory, where a thread's registers hold their sums.
+    static constexpr int forward_slices = float32 || WIDTH == 256 ? 1 : 2;
+    static constexpr int forward_threads = threads / forward_slices;
+    static constexpr int forward_step = float32 ? (WIDTH == 256 ? 16 : 32) : (WIDTH >= 128 ? 32 : 64);
     static constexpr int backward_step = float32 ? (WIDTH == 256 ? 8 : 16) : (WIDTH == 256 ? 16 : 32);
     // 16 bytes more than a row keep neighbouring rows in different banks.
     static constexpr int stride = WIDTH + 16 / int(sizeof(T));
@@ -61,7 +65,7 @@ template <class T, int WIDTH> struct AttentionExtents {
     static constexpr bool keys_and_values_together = WIDTH < 256;
 };
 
-// The rows that a block owns, a part of a tile; warps own 16 of them each. A tile's last parts may have none.
+// The rows that a block owns, a part of a tile; warps own `warp_rows` of them each. A tile's last parts may have none.
 template <int ROWS> struct AttentionRows {
     AttentionTile tile;
     int first;    // row of the tile
@@ -70,14 +74,14 @@ template <int ROWS> struct AttentionRows {
     int lane;     // of the thread
     int warp_row; // first of the warp's rows, of ROWS
 
-    __device__ __forceinline__ explicit AttentionRows(const AttentionTile* tiles) {
+    __device__ __forceinline__ explicit AttentionRows(const AttentionTile* tiles, int warp_rows = 16) {
         constexpr int parts = ATTENTION_TILE / ROWS;
         tile = tiles[blockIdx.x / parts];
         first = int(blockIdx.x % parts) * ROWS;
         count = tile.count - first;
         token = tile.first + first;
         lane = threadIdx.x % 32;
-        warp_row = int(threadIdx.x / 32) * 16;
+        warp_row = int(threadIdx.x / 32) * warp_rows;
     }
 };
 
@@ -124,7 +128,7 @@ template <int ROWS, int STEP, bool OWNS_QUERIES> struct AttentionSteps {
 };
 
 // Starts to copy `ROWS` rows from `first` of one head to shared memory; rows beyond `count` and columns beyond `width` are 0.
-template <class T, int WIDTH, int ROWS>
+template <class T, int WIDTH, int ROWS, int THREADS = AttentionExtents<T, WIDTH>::threads>
 __device__ __forceinline__ void attention_load(T* to, const void* from, int first, int count, uint32_t heads,
                                                uint32_t head, uint32_t width) {
     using Extents = AttentionExtents<T, WIDTH>;
@@ -133,7 +137,7 @@ __device__ __forceinline__ void attention_load(T* to, const void* from, int firs
     const T* start = base + (uint64_t(first) * heads + head) * width;
 // More copies at a time than two cost registers that the sums need.
 #pragma unroll 2
-    for (int index = threadIdx.x; index < ROWS * chunks; index += Extents::threads) {
+    for (int index = threadIdx.x; index < ROWS * chunks; index += THREADS) {
         int row = index / chunks, column = index % chunks * each;
         bool there = row < count && column < int(width);
         const T* at = there ? start + uint64_t(row) * heads * width + column : base;
@@ -151,9 +155,9 @@ template <int TILES> __device__ __forceinline__ void attention_clear(float (&sum
     }
 }
 
-// sums = a · bᵀ with a (16, WIDTH) and b (8 · TILES, WIDTH) in shared memory.
-template <class T, int WIDTH, int TILES>
-__device__ __forceinline__ void attention_scores(float (&sums)[TILES][4], const T* a, const T* b) {
+// sums = a · bᵀ with a (16 · SLICES, WIDTH) and b (8 · TILES, WIDTH) in shared memory.
+template <class T, int WIDTH, int TILES, int SLICES = 1>
+__device__ __forceinline__ void attention_scores(float (&sums)[SLICES * TILES][4], const T* a, const T* b) {
     constexpr int stride = AttentionExtents<T, WIDTH>::stride;
     int lane = threadIdx.x % 32;
     attention_clear(sums);
@@ -162,18 +166,25 @@ __device__ __forceinline__ void attention_scores(float (&sums)[TILES][4], const 
         const T* right_at = b + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8;
 #pragma unroll
         for (int k = 0; k < WIDTH; k += 16) {
-            uint32_t left[4];
-            load_matrix_x4(left, left_at + k);
+            uint32_t left[SLICES][4];
+#pragma unroll
+            for (int s = 0; s < SLICES; ++s) {
+                load_matrix_x4(left[s], left_at + s * 16 * stride + k);
+            }
 #pragma unroll
             for (int n = 0; n < TILES; n += 2) {
                 uint32_t right[4];
                 load_matrix_x4(right, right_at + n * 8 * stride + k);
                 const uint32_t low[2] = {right[0], right[1]}, high[2] = {right[2], right[3]};
-                mma_16816<T>(sums[n], left, low);
-                mma_16816<T>(sums[n + 1], left, high);
+#pragma unroll
+                for (int s = 0; s < SLICES; ++s) {
+                    mma_16816<T>(sums[s * TILES + n], left[s], low);
+                    mma_16816<T>(sums[s * TILES + n + 1], left[s], high);
+                }
             }
         }
     } else {
+        static_assert(SLICES == 1);
         const T* left_at = a + lane / 4 * stride;
         const T* right_at = b + lane % 4 * 2 * stride;
 #pragma unroll 2
@@ -198,31 +209,41 @@ __device__ __forceinline__ void attention_scores(float (&sums)[TILES][4], const 
     }
 }
 
-// sums (16, WIDTH) += weights · b with weights (16, 8 · TILES) in the places of sums and b (8 · TILES, WIDTH) in shared
-// memory. Weights are rounded to T.
-template <class T, int WIDTH, int TILES>
-__device__ __forceinline__ void attention_mix(float (&sums)[WIDTH / 8][4], const float (&weights)[TILES][4],
-                                              const T* b) {
-    constexpr int stride = AttentionExtents<T, WIDTH>::stride;
+// sums (16 · SLICES, WIDTH) += weights · b with weights (16 · SLICES, 8 · TILES) in the places of sums and b (8 · TILES,
+// WIDTH) in shared memory. Weights are rounded to T.
+template <class T, int WIDTH, int TILES, int SLICES = 1>
+__device__ __forceinline__ void attention_mix(float (&sums)[SLICES * (WIDTH / 8)][4],
+                                              const float (&weights)[SLICES * TILES][4], const T* b) {
+    constexpr int stride = AttentionExtents<T, WIDTH>::stride, columns = WIDTH / 8;
     int lane = threadIdx.x % 32;
     if constexpr (sizeof(T) == 2) {
         const T* right_at = b + lane % 16 * stride + lane / 16 * 8;
 #pragma unroll
         for (int k = 0; k < TILES; k += 2) {
             // The sums of columns 16k.. are in the lanes where the left factor's columns belong.
-            const uint32_t left[4] = {
-                pack_two<T>(weights[k][0], weights[k][1]), pack_two<T>(weights[k][2], weights[k][3]),
-                pack_two<T>(weights[k + 1][0], weights[k + 1][1]), pack_two<T>(weights[k + 1][2], weights[k + 1][3])};
+            uint32_t left[SLICES][4];
 #pragma unroll
-            for (int n = 0; n < WIDTH / 8; n += 2) {
+            for (int s = 0; s < SLICES; ++s) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    const float(&pair)[4] = weights[s * TILES + k + i / 2];
+                    left[s][i] = pack_two<T>(pair[i % 2 * 2], pair[i % 2 * 2 + 1]);
+                }
+            }
+#pragma unroll
+            for (int n = 0; n < columns; n += 2) {
                 uint32_t right[4];
                 load_matrix_x4_transposed(right, right_at + k * 8 * stride + n * 8);
                 const uint32_t low[2] = {right[0], right[1]}, high[2] = {right[2], right[3]};
-                mma_16816<T>(sums[n], left, low);
-                mma_16816<T>(sums[n + 1], left, high);
+#pragma unroll
+                for (int s = 0; s < SLICES; ++s) {
+                    mma_16816<T>(sums[s * columns + n], left[s], low);
+                    mma_16816<T>(sums[s * columns + n + 1], left[s], high);
+                }
             }
         }
     } else {
+        static_assert(SLICES == 1);
         const T* right_at = b + lane % 4 * 2;
 #pragma unroll
         for (int k = 0; k < TILES; ++k) {
@@ -234,7 +255,7 @@ __device__ __forceinline__ void attention_mix(float (&sums)[WIDTH / 8][4], const
                 float bottom = __shfl_sync(0xffffffffu, weights[k][2 + j % 2], holder);
                 const T* right = right_at + (k * 8 + j) * stride;
 #pragma unroll
-                for (int n = 0; n < WIDTH / 8; ++n) {
+                for (int n = 0; n < columns; ++n) {
                     float even = right[n * 8], odd = right[n * 8 + 1];
                     sums[n][0] += top * even;
                     sums[n][1] += top * odd;
@@ -246,15 +267,16 @@ __device__ __forceinline__ void attention_mix(float (&sums)[WIDTH / 8][4], const
     }
 }
 
-// Writes the warp's rows times `scales`, one for row g and one for g + 8; `out` is the warp's first row, of which
-// there are `count`.
-template <class T, int WIDTH>
-__device__ __forceinline__ void attention_store(T* out, const float (&sums)[WIDTH / 8][4], const float (&scales)[2],
-                                                int count, uint64_t row_stride, uint32_t width) {
+// Writes the warp's rows times `scales`, two of each slice: of row g and of row g + 8; `out` is the warp's first row, of
+// which there are `count`.
+template <class T, int WIDTH, int SLICES = 1>
+__device__ __forceinline__ void attention_store(T* out, const float (&sums)[SLICES * (WIDTH / 8)][4],
+                                                const float (&scales)[2 * SLICES], int count, uint64_t row_stride,
+                                                uint32_t width) {
     int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        int row = lane / 4 + 8 * half;
+    for (int part = 0; part < 2 * SLICES; ++part) {
+        int row = lane / 4 + 8 * part;
         if (row >= count) {
             continue;
         }
@@ -262,7 +284,8 @@ __device__ __forceinline__ void attention_store(T* out, const float (&sums)[WIDT
 #pragma unroll
         for (int n = 0; n < WIDTH / 8; ++n) {
             if (n * 8 < int(width)) {
-                float low = sums[n][2 * half] * scales[half], high = sums[n][2 * half + 1] * scales[half];
+                const float(&pair)[4] = sums[part / 2 * (WIDTH / 8) + n];
+                float low = pair[part % 2 * 2] * scales[part], high = pair[part % 2 * 2 + 1] * scales[part];
                 if constexpr (sizeof(T) == 2) {
                     *reinterpret_cast<uint32_t*>(at + n * 8) = pack_two<T>(low, high);
                 } else {
@@ -278,16 +301,17 @@ constexpr float LOG2_E = 1.44269504f;
 
 // Puts `value` in the places of pairs that are not visible. A thread's first row and column are `row` and `column`; rows are
 // queries if the block owns queries, else keys.
-template <bool OWNS_QUERIES, int TILES>
+template <bool OWNS_QUERIES, int SLICES = 1, int TILES>
 __device__ __forceinline__ void attention_mask(float (&scores)[TILES][4], const AttentionPair& pair, int row, int column,
                                                float value) {
+    constexpr int each = TILES / SLICES;
     // In registers: one read for all elements.
     const AttentionPair bounds = pair;
 #pragma unroll
     for (int n = 0; n < TILES; ++n) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-            int i = row + 8 * (e / 2), j = column + 8 * n + e % 2;
+            int i = row + n / each * 16 + 8 * (e / 2), j = column + 8 * (n % each) + e % 2;
             bool seen = OWNS_QUERIES ? attention_sees(bounds, i, j) : attention_sees(bounds, j, i);
             scores[n][e] = seen ? scores[n][e] : value;
         }

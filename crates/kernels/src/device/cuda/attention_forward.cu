@@ -45,13 +45,14 @@ __device__ __forceinline__ void attention_logits(float (&products)[TILES][4], fl
 template <class T, int WIDTH> __device__ void attention_forward(const AttentionForward& a) {
     using Extents = AttentionExtents<T, WIDTH>;
     constexpr int rows = Extents::rows, step = Extents::forward_step, stride = Extents::stride;
-    constexpr int tiles = step / 8;
+    constexpr int threads = Extents::forward_threads, slices = Extents::forward_slices, parts = 2 * slices;
+    constexpr int tiles = step / 8, columns = WIDTH / 8;
     DYNAMIC_SHARED(bytes);
     T* q = reinterpret_cast<T*>(bytes);
     T* k = q + rows * stride;
     T* v = k + step * stride;
 
-    const AttentionRows<rows> own(a.tiles);
+    const AttentionRows<rows> own(a.tiles, 16 * slices);
     if (own.count <= 0) {
         return;
     }
@@ -59,63 +60,66 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
     const int first_row = own.first, count = own.count, lane = own.lane, warp_row = own.warp_row;
 
     AttentionSteps<rows, step, true> steps(a.pairs, own);
-    attention_load<T, WIDTH, rows>(q, a.q, own.token, count, a.heads, head, a.width);
+    attention_load<T, WIDTH, rows, threads>(q, a.q, own.token, count, a.heads, head, a.width);
     auto load_keys = [&](T* to, const void* from) {
         const AttentionPair& pair = a.pairs[steps.index];
-        attention_load<T, WIDTH, step>(to, from, pair.key_tile + steps.at, pair.key_count - steps.at, a.kv_heads,
-                                       kv_head, a.width);
+        attention_load<T, WIDTH, step, threads>(to, from, pair.key_tile + steps.at, pair.key_count - steps.at,
+                                                a.kv_heads, kv_head, a.width);
         copy_async_commit();
     };
     if (steps.more()) {
         load_keys(k, a.k);
     }
 
-    float mixed[WIDTH / 8][4];
+    float mixed[slices * columns][4];
     attention_clear(mixed);
-    float maxima[2] = {-INFINITY, -INFINITY}, sums[2] = {0, 0};
+    // Of the rows 8 apart that the thread holds elements of.
+    float maxima[parts], sums[parts];
+#pragma unroll
+    for (int part = 0; part < parts; ++part) {
+        maxima[part] = -INFINITY;
+        sums[part] = 0;
+    }
     while (steps.more()) {
         copy_async_wait<0>();
         __syncthreads();
         // The values come while the scores are computed.
         load_keys(v, a.v);
-        float scores[tiles][4];
-        attention_scores<T, WIDTH, tiles>(scores, q + warp_row * stride, k);
+        float scores[slices * tiles][4];
+        attention_scores<T, WIDTH, tiles, slices>(scores, q + warp_row * stride, k);
 
         attention_logits(scores, a.scale, a.cap);
         if (!steps.whole()) {
             int row = first_row + warp_row + lane / 4, column = steps.at + lane % 4 * 2;
-            attention_mask<true>(scores, a.pairs[steps.index], row, column, -INFINITY);
+            attention_mask<true, slices>(scores, a.pairs[steps.index], row, column, -INFINITY);
         }
-        float best[2] = {maxima[0], maxima[1]};
 #pragma unroll
-        for (int n = 0; n < tiles; ++n) {
+        for (int part = 0; part < parts; ++part) {
+            float(*of)[4] = scores + part / 2 * tiles;
+            const int e = part % 2 * 2;
+            float best = maxima[part];
 #pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                best[e / 2] = fmaxf(best[e / 2], scores[n][e]);
+            for (int n = 0; n < tiles; ++n) {
+                best = fmaxf(best, fmaxf(of[n][e], of[n][e + 1]));
             }
-        }
-        float base[2];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            best[half] = fmaxf(best[half], __shfl_xor_sync(0xffffffffu, best[half], 1));
-            best[half] = fmaxf(best[half], __shfl_xor_sync(0xffffffffu, best[half], 2));
+            best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 1));
+            best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 2));
             // No visible key yet: no maximum to subtract.
-            base[half] = best[half] == -INFINITY ? 0.0f : best[half];
-            float shrink = exp2_fast(maxima[half] - base[half]);
-            sums[half] *= shrink;
+            float base = best == -INFINITY ? 0.0f : best;
+            float shrink = exp2_fast(maxima[part] - base);
+            maxima[part] = best;
+            sums[part] *= shrink;
 #pragma unroll
-            for (int n = 0; n < WIDTH / 8; ++n) {
-                mixed[n][2 * half] *= shrink;
-                mixed[n][2 * half + 1] *= shrink;
+            for (int n = 0; n < columns; ++n) {
+                mixed[part / 2 * columns + n][e] *= shrink;
+                mixed[part / 2 * columns + n][e + 1] *= shrink;
             }
-            maxima[half] = best[half];
-        }
 #pragma unroll
-        for (int n = 0; n < tiles; ++n) {
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                scores[n][e] = exp2_fast(scores[n][e] - base[e / 2]);
-                sums[e / 2] += scores[n][e];
+            for (int n = 0; n < tiles; ++n) {
+                of[n][e] = exp2_fast(of[n][e] - base);
+                of[n][e + 1] = exp2_fast(of[n][e + 1] - base);
+                sums[part] += of[n][e];
+                sums[part] += of[n][e + 1];
             }
         }
 
@@ -126,24 +130,24 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
         if (steps.more()) {
             load_keys(k, a.k);
         }
-        attention_mix<T, WIDTH, tiles>(mixed, scores, v);
+        attention_mix<T, WIDTH, tiles, slices>(mixed, scores, v);
     }
 
-    float inverse[2];
+    float inverse[parts];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int part = 0; part < parts; ++part) {
         // Each of four lanes has summed its own columns.
-        sums[half] += __shfl_xor_sync(0xffffffffu, sums[half], 1);
-        sums[half] += __shfl_xor_sync(0xffffffffu, sums[half], 2);
-        inverse[half] = 1.0f / sums[half];
-        int row = warp_row + lane / 4 + 8 * half;
+        sums[part] += __shfl_xor_sync(0xffffffffu, sums[part], 1);
+        sums[part] += __shfl_xor_sync(0xffffffffu, sums[part], 2);
+        inverse[part] = 1.0f / sums[part];
+        int row = warp_row + lane / 4 + 8 * part;
         if (lane % 4 == 0 && row < count) {
-            a.log_sums[uint64_t(own.token + row) * a.heads + head] = maxima[half] + log2f(sums[half]);
+            a.log_sums[uint64_t(own.token + row) * a.heads + head] = maxima[part] + log2f(sums[part]);
         }
     }
     uint64_t row_stride = uint64_t(a.heads) * a.width;
     T* out = static_cast<T*>(a.out) + uint64_t(own.token + warp_row) * row_stride + head * a.width;
-    attention_store<T, WIDTH>(out, mixed, inverse, count - warp_row, row_stride, a.width);
+    attention_store<T, WIDTH, slices>(out, mixed, inverse, count - warp_row, row_stride, a.width);
 }
 
 ATTENTION_KERNELS(attention_forward, AttentionForward)
