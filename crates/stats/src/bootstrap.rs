@@ -1,7 +1,9 @@
 //! The paired bootstrap over prompts: resample prompts with replacement, recompute mean differences, and read
 //! off a bias-corrected, accelerated interval (Efron 1987, JASA 82:171; Efron & Tibshirani 1993, ch. 14).
 
-use rand::{Rng, SeedableRng};
+use std::ops::Range;
+
+use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
@@ -15,13 +17,17 @@ const DOMAIN: u64 = 0x626f_6f74_7374_7261;
 /// Columns summed side by side, so that one drawn index serves eight metrics from one cache line.
 const LANES: usize = 8;
 
-/// Indices drawn at a time.
-const BATCH: usize = 512;
+/// Prompts of a block, whose rows stay in a core's cache while several resamples draw from them.
+const BLOCK: usize = 4096;
+
+/// Resamples that go through the blocks side by side.
+const TOGETHER: usize = 32;
 
 /// Bootstrap means: `result[column][resample]`, for columns of `n` ≥ 2 values each, one value per prompt.
 /// All columns share the drawn prompts, so their replicates are jointly distributed like the data.
 ///
-/// Indices come from a 32-bit multiply-shift; its bias is below n / 2³².
+/// Of more than 4,096 prompts, first the numbers of draws from each block of them are drawn, then the draws of each
+/// block: the same distribution. Indices come from a 32-bit multiply-shift; its bias is below n / 2³².
 pub fn means(columns: &[&[f64]], resamples: usize, seed: u64) -> Result<Vec<Vec<f64>>, StatsError> {
     let Some(first) = columns.first() else { return Ok(Vec::new()) };
     let n = first.len();
@@ -48,11 +54,9 @@ pub fn means(columns: &[&[f64]], resamples: usize, seed: u64) -> Result<Vec<Vec<
         }
         let replicates: Vec<[f64; LANES]> = (0..resamples)
             .into_par_iter()
-            .map(|resample| {
-                let mut stream = generator.clone();
-                stream.set_stream(resample as u64);
-                resampled_sum(&rows, &mut stream).map(|sum| sum / n as f64)
-            })
+            .step_by(TOGETHER)
+            .flat_map_iter(|first| resampled_sums(&rows, &generator, first..resamples.min(first + TOGETHER)))
+            .map(|sums| sums.map(|sum| sum / n as f64))
             .collect();
         for lane in 0..group.len() {
             result.push(replicates.iter().map(|means| means[lane]).collect());
@@ -61,25 +65,62 @@ pub fn means(columns: &[&[f64]], resamples: usize, seed: u64) -> Result<Vec<Vec<
     Ok(result)
 }
 
-fn resampled_sum(rows: &[[f64; LANES]], stream: &mut ChaCha8Rng) -> [f64; LANES] {
-    let n = rows.len() as u64;
-    let mut buffer = [0u32; BATCH];
-    // Two running sums hide the latency of the additions; their order is fixed, so bytes are too.
-    let mut sums = [[0.0; LANES]; 2];
-    let mut left = rows.len();
-    while left > 0 {
-        let batch = left.min(BATCH);
-        stream.fill(&mut buffer[..batch]);
-        for (k, &draw) in buffer[..batch].iter().enumerate() {
-            let row = &rows[((u64::from(draw) * n) >> 32) as usize];
-            let sum = &mut sums[k & 1];
-            for lane in 0..LANES {
-                sum[lane] += row[lane];
-            }
+/// Sums of resamples by their numbers.
+fn resampled_sums(rows: &[[f64; LANES]], generator: &ChaCha8Rng, numbers: Range<usize>) -> Vec<[f64; LANES]> {
+    let mut resamples: Vec<_> = numbers.map(|number| Resample::new(generator, number, rows.len())).collect();
+    for (block, rows) in rows.chunks(BLOCK).enumerate() {
+        for resample in &mut resamples {
+            resample.draw(rows, block);
         }
-        left -= batch;
     }
-    std::array::from_fn(|lane| sums[0][lane] + sums[1][lane])
+    resamples
+        .into_iter()
+        .map(|Resample { sums: [even, odd], .. }| std::array::from_fn(|lane| even[lane] + odd[lane]))
+        .collect()
+}
+
+struct Resample {
+    stream: ChaCha8Rng,
+    /// Draws from each block.
+    draws: Vec<u32>,
+    // Two running sums hide the latency of the additions; their order is fixed, so bytes are too.
+    sums: [[f64; LANES]; 2],
+}
+
+impl Resample {
+    /// The one of a number, of so many rows.
+    fn new(generator: &ChaCha8Rng, number: usize, rows: usize) -> Self {
+        let mut stream = generator.clone();
+        stream.set_stream(number as u64);
+        let mut draws = vec![0; rows.div_ceil(BLOCK)];
+        if let [all] = draws.as_mut_slice() {
+            *all = rows as u32;
+        } else {
+            (0..rows).for_each(|_| draws[index(&mut stream, rows) / BLOCK] += 1);
+        }
+        Self { stream, draws, sums: [[0.0; LANES]; 2] }
+    }
+
+    /// Adds the draws from a block.
+    fn draw(&mut self, rows: &[[f64; LANES]], block: usize) {
+        let [mut even, mut odd] = self.sums;
+        let add = |sum: &mut [f64; LANES], row: &[f64; LANES]| (0..LANES).for_each(|lane| sum[lane] += row[lane]);
+        let mut left = self.draws[block];
+        while left > 1 {
+            add(&mut even, &rows[index(&mut self.stream, rows.len())]);
+            add(&mut odd, &rows[index(&mut self.stream, rows.len())]);
+            left -= 2;
+        }
+        if left > 0 {
+            add(&mut even, &rows[index(&mut self.stream, rows.len())]);
+        }
+        self.sums = [even, odd];
+    }
+}
+
+/// A random index below `n`.
+fn index(stream: &mut ChaCha8Rng, n: usize) -> usize {
+    ((u64::from(stream.next_u32()) * n as u64) >> 32) as usize
 }
 
 /// The acceleration of a mean: a sixth of the skewness of its influence values (Efron 1987, eq. 6.6). 0 when

@@ -116,10 +116,12 @@ proptest! {
 fn the_number_of_threads_changes_no_byte() {
     let values: Vec<f64> = (0..700).map(|i| f64::from((i * 7919) % 1000) / 997.0 - 0.45).collect();
     let other: Vec<f64> = values.iter().map(|v| v * v).collect();
+    let many: Vec<f64> = values.iter().cycle().take(20_000).copied().collect();
     let runs: Vec<Vec<&[f64]>> = (0..3).map(|s| values[s * 200..s * 200 + 200].chunks(2).collect()).collect();
     let all = |threads| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
-            let means = bootstrap::means(&[&values, &other], 500, 11).unwrap();
+            let mut means = bootstrap::means(&[&values, &other], 500, 11).unwrap();
+            means.extend(bootstrap::means(&[&many], 70, 11).unwrap());
             let test = permutation::sign_flip(&values, 500, 11).unwrap();
             let arm = Arm { runs: runs.clone() };
             let shifted = Arm { runs: runs.iter().rev().cloned().collect() };
@@ -131,6 +133,29 @@ fn the_number_of_threads_changes_no_byte() {
     let one = all(1);
     assert_eq!(one, all(2));
     assert_eq!(one, all(7));
+}
+
+#[test]
+fn many_prompts_are_drawn_in_blocks_and_all_alike() {
+    // The last block is short; each share of prompts is drawn as often as it is there, from one block or across several.
+    let (n, resamples) = (20_011, 3_000);
+    let share = |of: &dyn Fn(usize) -> bool| (0..n).map(|i| f64::from(u8::from(of(i)))).collect::<Vec<_>>();
+    let shares = [
+        share(&|_| true),
+        share(&|i| i >= 16_384),
+        share(&|i| i < 100),
+        share(&|i| (8_000..8_400).contains(&i)),
+        share(&|i| i % 2 == 0),
+    ];
+    let means = bootstrap::means(&shares.each_ref().map(Vec::as_slice), resamples, 5).unwrap();
+    assert!(means[0].iter().all(|mean| *mean == 1.0));
+    for (share, means) in shares.iter().zip(&means).skip(1) {
+        let (p, size) = (share.iter().sum::<f64>() / n as f64, resamples as f64);
+        let (mean, variance) = (means.iter().sum::<f64>() / size, p * (1.0 - p) / n as f64);
+        let spread = means.iter().map(|m| (m - p) * (m - p)).sum::<f64>() / size;
+        assert!((mean - p).abs() < 4.0 * (variance / size).sqrt(), "{p}: {mean}");
+        assert!((spread / variance - 1.0).abs() < 4.0 * (2.0 / size).sqrt(), "{p}: {spread} for {variance}");
+    }
 }
 
 #[test]
