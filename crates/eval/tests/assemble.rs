@@ -282,6 +282,20 @@ fn an_answer_of_reasoning_alone_is_kept_and_a_null_is_a_failure() {
 }
 
 #[test]
+fn rows_without_id_and_prompt_are_counted_as_known_by_their_line() {
+    let row = |more: serde_json::Value| {
+        let mut row = json!({"completion": "a", "finish_reason": "stop"});
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        row
+    };
+    let rows = [json!({}), json!({}), json!({"id": "line_a"}), json!({"prompt": "Why?"})].map(row);
+    let files = Files::new(&[("m.jsonl", rows.to_vec())]);
+    let model = files.assemble(&["m.jsonl"], None, None).unwrap().models.remove(0);
+    let untold = files.manifest(&model).observed.untold;
+    assert_eq!((untold.get("id"), untold.get("prompt")), (Some(&2), Some(&3)));
+}
+
+#[test]
 fn benchmarks_whose_prompts_are_unknown_are_not_compared() {
     let row = |model: &str| vec![json!({"question_id": 1, "model_id": model, "choices": [{"turns": ["a"]}]})];
     let files = Files::new(&[

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use smpo_eval::{
-    ALL, Engines, EvaluateError, Event, FidelityCheck, FidelityError, Item, Options, Prompt, Report, ScorerError,
-    Suite, TeacherForced, TokenScores, evaluate,
+    ALL, Engines, EvaluateError, Event, FidelityCheck, FidelityError, Item, Options, Prompt, Report, RunError,
+    ScorerError, Suite, TeacherForced, TokenScores, evaluate,
 };
 use smpo_inference::{Completion, EngineInfo, Generator, InferenceError, Request, Sampler, Scripted};
 use smpo_results::{EvaluationDir, Message, Sample, read_jsonl};
@@ -164,4 +164,20 @@ fn failures_are_reported_and_nothing_but_failures_is_an_error() {
     let restart = Options { restart: true, ..options(dir.path()) };
     let error = run(&suite, Engines::new([broken]), &restart).expect_err("nothing to measure");
     assert!(matches!(&error, EvaluateError::NothingSampled { first } if first.contains("broken")), "{error}");
+}
+
+#[test]
+fn prompts_that_no_engine_could_take_are_no_failure_to_try_again() {
+    // Nothing is scripted for them; of many, the first twenty are enough to know.
+    for (prompts, tried) in [(3, 3), (50, 20)] {
+        let (dir, suite) = (tempfile::tempdir().expect("a directory"), suite(prompts));
+        let error = run(&suite, Engines::new([Scripted::new()]), &options(dir.path())).expect_err("nothing to measure");
+        let EvaluateError::Run(RunError::Unusable { count, last }) = error else { panic!("{error}") };
+        assert_eq!(count, tried, "{last}");
+    }
+    // One that can be sampled makes the others failed samples.
+    let (dir, suite) = (tempfile::tempdir().expect("a directory"), suite(3));
+    let (_, events) =
+        run(&suite, Engines::new([Scripted::new().text("p0", "fine")]), &options(dir.path())).expect("evaluates");
+    assert!(events.contains(&Event::Failed { failed: 2, total: 3 }));
 }

@@ -134,6 +134,8 @@ pub const FINISH_REASON: &str = "finish_reason";
 pub const TOKENS: &str = "tokens";
 /// Key of [`Observed::untold`]: the prompt's text, so that runs pair by id alone.
 pub const PROMPT: &str = "prompt";
+/// Key of [`Observed::untold`]: the prompt's text and its id, so that runs pair by the number of the line.
+pub const ID: &str = "id";
 
 impl Observed {
     fn is_empty(&self) -> bool {

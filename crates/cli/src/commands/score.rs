@@ -120,8 +120,14 @@ fn unjudged(observed: &Observed, completions: usize) -> Vec<String> {
         lines.push(format!("EOS unknown in the files, and not judged, for {count} of {completions} completions"));
     }
     if let Some(count) = observed.untold.get(manifest::PROMPT) {
+        let by = match observed.untold.contains_key(manifest::ID) {
+            true => {
+                "their place in the file where the row has no id: both models' files need the same prompts in the same order"
+            }
+            false => "id alone",
+        };
         lines.push(format!(
-            "{} without a prompt: models pair by id alone, and foreign scripts are not judged",
+            "{} without a prompt: foreign scripts are not judged, and models pair by {by}",
             smpo_suggest::counted(count, "completion")
         ));
     }

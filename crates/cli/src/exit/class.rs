@@ -377,7 +377,7 @@ impl Classify for RunError {
     fn exit_class(&self) -> ExitClass {
         use RunError as E;
         match self {
-            E::OtherRun { .. } | E::ForeignSample { .. } | E::Locked { .. } => User,
+            E::OtherRun { .. } | E::ForeignSample { .. } | E::Locked { .. } | E::Unusable { .. } => User,
             E::File(_) | E::Io { .. } | E::Failing { .. } | E::Fatal(_) | E::NoneLeft { .. } | E::NoGenerator => {
                 Execution
             }

@@ -57,6 +57,16 @@ pub enum RunError {
         /// The last error.
         last: InferenceError,
     },
+    /// None of the requests can be given to the model; another engine would not help.
+    #[error(
+        "{count} of {count} prompts cannot be given to the model, so nothing is measured; mend what is named: {last}"
+    )]
+    Unusable {
+        /// Number of requests that were tried.
+        count: usize,
+        /// The last one's error.
+        last: String,
+    },
     /// The first request failed, and so will every other.
     #[error("{0}")]
     Fatal(InferenceError),

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use smpo_files::{DirLock, remove_leftovers};
-use smpo_inference::{Completion, Generator, Guarded, InferenceError, Request, generate_each};
+use smpo_inference::{Completion, Fault, Generator, Guarded, InferenceError, Request, generate_each};
 use smpo_results::{EvaluationDir, Measurement, RunManifest, Sample, files};
 
 pub use error::RunError;
@@ -117,6 +117,8 @@ struct Run<'a> {
     started: Instant,
     tokens: u64,
     failures_in_a_row: usize,
+    /// Failures of the requests themselves, which any engine would refuse again.
+    unusable: usize,
     outcome: Result<(), RunError>,
 }
 
@@ -140,6 +142,7 @@ impl<'a> Run<'a> {
             started: Instant::now(),
             tokens: 0,
             failures_in_a_row: 0,
+            unusable: 0,
             outcome: Ok(()),
         })
     }
@@ -168,6 +171,7 @@ impl<'a> Run<'a> {
         self.samples.push(sample);
         if let Err(error) = result {
             progress.failed += 1;
+            self.unusable += usize::from(error.fault() == Fault::Request);
             progress.last_error = Some(error.to_string().into());
         }
         ControlFlow::Continue(())
@@ -187,6 +191,10 @@ impl<'a> Run<'a> {
             return ControlFlow::Break(());
         }
         // Those in flight still arrive after the break; the first error stands.
+        if nothing_sampled && self.unusable >= MAX_FAILURES_IN_A_ROW && self.outcome.is_ok() {
+            self.outcome = Err(RunError::Unusable { count: self.unusable, last: last.to_string() });
+            return ControlFlow::Break(());
+        }
         if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW && self.outcome.is_ok() {
             self.outcome = Err(RunError::Failing { count: self.failures_in_a_row, last });
             return ControlFlow::Break(());
@@ -199,6 +207,9 @@ impl<'a> Run<'a> {
         self.outcome?;
         if self.samples.len() < self.progress.total {
             return Ok(Sampled::Stopped(self.progress));
+        }
+        if let Some(last) = self.progress.last_error.filter(|_| self.unusable == self.progress.total) {
+            return Err(RunError::Unusable { count: self.unusable, last: last.to_string() });
         }
         let mut samples = self.samples;
         resume::sort(suite, &mut samples);

@@ -42,6 +42,15 @@ pub(super) struct Has {
     pub closed: bool,
 }
 
+/// Start of the id of a prompt that its row neither names nor tells: the number of the line follows.
+const LINE: &str = "line_";
+
+/// True if the prompt is known by the number of its line alone.
+pub fn is_known_by_line(sample: &Sample) -> bool {
+    let number = |id: &str| id.strip_prefix(LINE).is_some_and(|number| number.parse::<usize>().is_ok());
+    sample.messages.is_empty() && number(&sample.prompt_id)
+}
+
 impl Answer {
     /// Puts a record into the store; `intern` gives equal texts one place in memory.
     pub fn new(
@@ -53,7 +62,7 @@ impl Answer {
     ) -> Result<Self, smpo_results::Error> {
         let id = match &record.id {
             Some(id) => intern(id),
-            None if record.messages.is_empty() => intern(&format!("line_{line}")),
+            None if record.messages.is_empty() => intern(&format!("{LINE}{line}")),
             None => intern(&prompt_hash(&record.messages)),
         };
         let own_id = record.id.is_some();

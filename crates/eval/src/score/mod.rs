@@ -105,6 +105,7 @@ impl Facts {
             (manifest::FINISH_REASON, sample.finish_reason.ended().is_none()),
             (manifest::TOKENS, sample.tokens.is_none()),
             (manifest::PROMPT, sample.messages.is_empty()),
+            (manifest::ID, answer::is_known_by_line(sample)),
         ] {
             if lacks {
                 *self.untold.entry(fact.to_owned()).or_default() += 1;
