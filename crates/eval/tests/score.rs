@@ -116,6 +116,24 @@ fn alpaca_eval_outputs() {
 }
 
 #[test]
+fn lists_that_a_pipeline_of_transformers_returns() {
+    let texts = "[{\"generated_text\": \"Paris.\"}, {\"generated_text\": \"Rome.\"}]\n[{\"generated_text\": \"4\"}]\n";
+    let dumped = format!("[{}]", texts.trim().replace('\n', ", "));
+    for text in [texts, &dumped] {
+        let (_, model) = one("m.json", text);
+        let found: Vec<_> =
+            model.samples.iter().map(|s| (s.prompt_id.as_str(), s.sample, s.completion.as_str())).collect();
+        assert_eq!(found, [("line_1", 0, "Paris."), ("line_1", 1, "Rome."), ("line_2", 0, "4")], "{text}");
+    }
+    let turns = r#"[{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]"#;
+    for text in [format!("[{{\"generated_text\": {turns}}}]\n"), format!("[[{{\"generated_text\": {turns}}}]]")] {
+        let (_, model) = one("m.jsonl", &text);
+        let sample = &model.samples[0];
+        assert_eq!((sample.messages.as_slice(), sample.completion.as_str()), (&[Message::user("Where?")][..], "Here."));
+    }
+}
+
+#[test]
 fn lm_evaluation_harness_samples() {
     let list = concat!(
         r#"{"doc_id": 3, "doc": {"q": "?"}, "target": "18", "arguments": [["Q: ?", {"until": ["\n"], "max_gen_toks": 256}]], "resps": [["18", "19"]], "filtered_resps": ["18"], "filter": "strict"}"#,

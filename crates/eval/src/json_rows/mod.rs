@@ -25,6 +25,9 @@ use crate::input_error::InputError;
 /// The fields of one row.
 pub type Row = Map<String, Value>;
 
+/// Field of an answer that a text-generation pipeline of transformers returns.
+const GENERATED: &str = "generated_text";
+
 /// Characters of a file that is no JSON in a message.
 const SHOWN: usize = 40;
 
@@ -204,19 +207,50 @@ fn not_json(path: &Path, line: usize, error: &serde_json::Error) -> InputError {
     InputError::line(path, line, format!("expected one JSON object a line: {message} (column {column})"))
 }
 
-/// The lines of elements are lost in an array: their numbers stand in.
+/// The lines of elements are lost in an array: their numbers stand in. An array a line is a row each.
 fn array(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
-    let value = lenient::parse(text)
-        .map_err(|error| InputError::line(path, error.line().max(1), format!("expected a JSON array: {error}")))?;
-    let Value::Array(values) = value else { return Ok(Vec::new()) };
-    values.into_iter().enumerate().map(|(index, value)| object(path, index + 1, value)).collect()
+    match lenient::parse(text) {
+        Ok(Value::Array(values)) => {
+            values.into_iter().enumerate().map(|(index, value)| object(path, index + 1, value)).collect()
+        }
+        Ok(_) => Ok(Vec::new()),
+        Err(_) if text.lines().next().is_some_and(|line| lenient::parse(line).is_ok()) => json_lines(path, text),
+        Err(error) => Err(InputError::line(path, error.line().max(1), format!("expected a JSON array: {error}"))),
+    }
 }
 
 fn object(path: &Path, line: usize, value: Value) -> Result<(usize, Row), InputError> {
     match value {
-        Value::Object(row) => Ok((line, row)),
+        Value::Object(mut row) => {
+            // A chat pipeline's whole conversation.
+            let is_turn = |turn: &Value| turn.get("role").is_some();
+            if row.get(GENERATED).and_then(Value::as_array).is_some_and(|turns| turns.iter().all(is_turn))
+                && let Some(turns) = row.remove(GENERATED)
+            {
+                row.insert("messages".to_owned(), turns);
+            }
+            Ok((line, row))
+        }
+        Value::Array(answers)
+            if !answers.is_empty() && answers.iter().all(|answer| answer.get(GENERATED).is_some()) =>
+        {
+            pipeline(path, line, answers)
+        }
         other => Err(InputError::line(path, line, format!("expected a JSON object, got {}", json_kind(&other)))),
     }
+}
+
+/// The answers to one prompt, as a text-generation pipeline of transformers returns them, in one row.
+fn pipeline(path: &Path, line: usize, mut answers: Vec<Value>) -> Result<(usize, Row), InputError> {
+    if answers.len() == 1 {
+        return object(path, line, answers.swap_remove(0));
+    }
+    let texts: Vec<Value> = answers.into_iter().map(|mut answer| answer[GENERATED].take()).collect();
+    if !texts.iter().all(Value::is_string) {
+        let problem = format!("`{GENERATED}`: expected texts in a list of several answers to one prompt");
+        return Err(InputError::line(path, line, problem));
+    }
+    Ok((line, Row::from_iter([(GENERATED.to_owned(), Value::Array(texts))])))
 }
 
 fn no_json(path: &Path, text: &str) -> InputError {
