@@ -52,7 +52,7 @@ fn try_all(name: &str, below: Below, kinds: &[Kind], by_default: usize) {
     let scenario = Scenario::new(name, below);
     for &kind in kinds {
         let begun = Instant::now();
-        let calls = scenario.calls(kind);
+        let calls = scenario.calls(kind).len();
         let chosen = if kind.is_harmless() { vec![1] } else { chosen(calls, &mut dice, by_default) };
         let failures: Vec<String> = chosen.iter().flat_map(|&at| scenario.meet(kind, at)).collect();
         println!(
@@ -103,6 +103,20 @@ fn inputs_that_cannot_be_read() {
     // A board does without those files of models that it cannot read (`report/leaderboard/cards.rs`).
     for name in scenario::names().filter(|name| *name != "leaderboard") {
         try_all(name, Below::Inputs, &[Kind("eio"), Kind("eacces")], 2);
+    }
+}
+
+/// Rows of preferences that break off because of the machine are no fault of their file.
+#[test]
+fn rows_that_break_off() {
+    for name in ["train", "pairs"] {
+        let (scenario, kind) = (Scenario::new(name, Below::Inputs), Kind("eio"));
+        let on_rows = |path: &String| path.ends_with(".jsonl");
+        let tried: Vec<usize> =
+            scenario.calls(kind).iter().enumerate().filter(|(_, path)| on_rows(path)).map(|(at, _)| at + 1).collect();
+        assert!(!tried.is_empty(), "{name} reads no rows");
+        let broken: Vec<String> = tried.into_iter().flat_map(|at| scenario.meet(kind, at)).collect();
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
     }
 }
 

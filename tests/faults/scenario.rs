@@ -208,13 +208,13 @@ impl Scenario {
         tree::copy(&self.place.path("before"), &self.place.path("out"));
     }
 
-    /// Number of calls that a kind of fault meets.
-    pub fn calls(&self, kind: Kind) -> usize {
+    /// The paths of the calls that a kind of fault meets, in order.
+    pub fn calls(&self, kind: Kind) -> Vec<String> {
         self.reset();
         let (calls, output) =
             self.place.shim(self.below, |shim| shim.count(self.place.command(self.words), Some(kind)));
         assert_eq!(output.status.code(), Some(self.code), "{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
-        calls.len()
+        calls.into_iter().map(|call| call.path).collect()
     }
 
     /// Lets the `at`th call meet a fault. Returns every promise that is broken, in words.

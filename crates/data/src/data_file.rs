@@ -222,6 +222,9 @@ impl Visitor for Reader<'_> {
     }
 
     fn damage(&mut self, error: ReadError) -> Result<(), DatasetError> {
+        if error.is_of_the_machine() {
+            return Err(error.into());
+        }
         if let Some(tally) = &mut self.tally {
             tally.damaged_file(&error);
         }

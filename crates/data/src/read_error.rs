@@ -34,6 +34,11 @@ pub struct ReadError {
 }
 
 impl ReadError {
+    /// True if the machine failed, not the file: a disk, a permission that was lost.
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(&self.problem, Problem::Io(source) if source.raw_os_error().is_some())
+    }
+
     /// True if the rows after this one can still be read.
     pub fn is_row(&self) -> bool {
         !matches!(

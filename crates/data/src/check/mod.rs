@@ -113,7 +113,7 @@ impl CheckReport {
 /// called with the rows checked so far; no report follows a break.
 ///
 /// # Errors
-/// When the file cannot be opened, or a temporary file for the hashes of many rows cannot be written; everything else is a
+/// When the file cannot be opened, the machine cannot read it to its end, or a temporary file for the hashes of many rows cannot be written; everything else is a
 /// finding.
 pub fn check(
     path: impl AsRef<Path>,
@@ -133,6 +133,7 @@ pub fn check(
         let inspected: Vec<_> = chunk.into_par_iter().map(|row| Inspected::new(row, tokenizer, preparation)).collect();
         for inspected in inspected {
             match inspected {
+                Inspected::Damage(error) if error.is_of_the_machine() => return Err(error),
                 Inspected::Damage(error) => tally.damaged_file(&error),
                 Inspected::Tokens(entry) => tally.entry(&entry, truncation, tokenizer),
                 Inspected::Text { line, inspection, lengths } => tally.record(line, &inspection, &lengths),
