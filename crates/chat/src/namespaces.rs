@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
-use crate::tags::{Piece, pieces, unquoted};
+use crate::tags::{Piece, pieces, unquoted, words};
 
 /// The function that assigned values pass through.
 const CHECK: &str = "__without_namespace";
@@ -125,20 +125,6 @@ fn may_hold_another(source: &str) -> bool {
             (None, Piece::Text(_)) => false,
             (None, piece) => escapes(piece.text()),
         })
-}
-
-/// The words of a piece of code, with their places.
-fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut bytes = unquoted(code).peekable();
-    std::iter::from_fn(move || {
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
-        let (start, _) = bytes.by_ref().find(|(_, byte)| is_word(byte))?;
-        let mut end = start + 1;
-        while let Some((at, _)) = bytes.next_if(|(at, byte)| *at == end && is_word(byte)) {
-            end = at + 1;
-        }
-        Some((start, &code[start..end]))
-    })
 }
 
 #[cfg(test)]
