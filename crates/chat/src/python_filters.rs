@@ -59,27 +59,23 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
     add_generators(environment);
 }
 
-/// Filters that return a generator in Jinja.
+/// Filters that return a generator in Jinja. Those of the engine find nothing in `none`, as there.
 fn add_generators(environment: &mut Environment<'static>) {
     environment.add_filter("map", |state: &State<'_, '_>, value: Value, args: Rest<Value>| {
-        iterate("map", &value).and_then(|_| filters::map(state, value, args)).map(Generator::of)
+        filters::map(state, value, args).map(Generator::of)
     });
     type Test = Option<String>;
     environment.add_filter("select", |state: &State<'_, '_>, value: Value, test: Test, args: Rest<Value>| {
-        iterate("select", &value)?;
         filters::select(state, value, test.map(Into::into), args).map(Generator::of)
     });
     environment.add_filter("reject", |state: &State<'_, '_>, value: Value, test: Test, args: Rest<Value>| {
-        iterate("reject", &value)?;
         filters::reject(state, value, test.map(Into::into), args).map(Generator::of)
     });
     let selectattr = |state: &State<'_, '_>, value: Value, attr: String, test: Test, args: Rest<Value>| {
-        iterate("selectattr", &value)?;
         filters::selectattr(state, value, attr.into(), test.map(Into::into), args).map(Generator::of)
     };
     environment.add_filter("selectattr", selectattr);
     let rejectattr = |state: &State<'_, '_>, value: Value, attr: String, test: Test, args: Rest<Value>| {
-        iterate("rejectattr", &value)?;
         filters::rejectattr(state, value, attr.into(), test.map(Into::into), args).map(Generator::of)
     };
     environment.add_filter("rejectattr", rejectattr);
@@ -233,15 +229,11 @@ fn items(args: &[Value]) -> Result<Value, Error> {
 fn join(args: &[Value]) -> Result<Value, Error> {
     let args = Arguments::bind("join", ["value", "d", "attribute"], args)?;
     let between = args.value(1).map_or_else(|| Ok(String::new()), str_of)?;
-    let mut parts = Vec::new();
-    for item in iterate("join", args.required(0)?)? {
-        let item = match args.value(2) {
-            Some(attribute) if !attribute.is_none() => attribute_at(&item, attribute)?,
-            _ => item,
-        };
-        parts.push(str_of(&item)?);
-    }
-    python_strings::join(&parts, &between).map(Value::from)
+    let parts = iterate("join", args.required(0)?)?.map(|item| match args.value(2) {
+        Some(attribute) if !attribute.is_none() => str_of(&attribute_at(&item, attribute)?),
+        _ => str_of(&item),
+    });
+    python_strings::join(parts, &between).map(Value::from)
 }
 
 fn attribute_at(item: &Value, attribute: &Value) -> Result<Value, Error> {
@@ -337,9 +329,10 @@ fn sum(args: &[Value]) -> Result<Value, Error> {
     }
     for item in items {
         let is_number = |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
+        let float = |value: &Value| whole(value).map_or_else(|| f64::try_from(value.clone()), |whole| Ok(whole as f64));
         total = match (whole(&total), whole(&item)) {
             (Some(a), Some(b)) => a.checked_add(b).map(Value::from).ok_or_else(|| args.refuse("it is too large"))?,
-            _ if is_number(&total) && is_number(&item) => Value::from(f64::try_from(total)? + f64::try_from(item)?),
+            _ if is_number(&total) && is_number(&item) => Value::from(float(&total)? + float(&item)?),
             _ => return Err(args.refuse(&format!("expected numbers, got {} and {}", total.kind(), item.kind()))),
         };
     }
@@ -406,13 +399,12 @@ fn urlencode(args: &[Value]) -> Result<Value, Error> {
         ValueKind::Undefined => Vec::new(),
         _ => return quoted(value, false).map(Value::from),
     };
-    let mut parts = Vec::new();
-    for pair in given {
+    let parts = given.into_iter().map(|pair| {
         let [key, item] =
             <[Value; 2]>::try_from(pair.try_iter()?.collect::<Vec<_>>()).map_err(|_| args.refuse("expected pairs"))?;
-        parts.push(format!("{}={}", quoted(&key, true)?, quoted(&item, true)?));
-    }
-    Ok(Value::from(parts.join("&")))
+        Ok(format!("{}={}", quoted(&key, true)?, quoted(&item, true)?))
+    });
+    python_strings::join(parts, "&").map(Value::from)
 }
 
 fn wordcount(args: &[Value]) -> Result<Value, Error> {

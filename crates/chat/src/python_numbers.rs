@@ -4,7 +4,6 @@ use minijinja::Error;
 use minijinja::value::{Value, ValueKind};
 
 use crate::python_arguments::{Arguments, refused};
-use crate::python_text::is_space;
 
 /// Powers of ten beyond which a float is no longer exact.
 const EXACT_POWER: i64 = 22;
@@ -129,9 +128,10 @@ fn truncated(number: f64) -> Option<Value> {
     })
 }
 
-/// A text that may be a number, without white space around it; digits of other scripts are digits to Python.
+/// A text that may be a number, without white space around it, among which Python does not count ASCII separators here;
+/// digits of other scripts are digits to it.
 fn python_number(text: &str, filter: &str) -> Result<String, Error> {
-    let text = text.trim_matches(is_space);
+    let text = text.trim();
     match text.chars().find(|c| !c.is_ascii() && c.is_numeric()) {
         Some(c) => Err(refused(filter, &format!("cannot tell whether {c:?} is a digit"))),
         None => Ok(text.to_string()),

@@ -6,7 +6,7 @@ use minijinja::{Error, ErrorKind};
 use crate::python_arguments::{Arguments, bound_size, refused};
 use crate::python_text::is_space;
 use crate::python_values::Tuple;
-use crate::{python_case, python_classes, python_format, python_values};
+use crate::{python_case, python_classes, python_format, python_slice, python_values, subscripts};
 
 /// The result of `text.method(args)`; an unknown method is the error of that kind.
 pub(crate) fn call(value: &Value, text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
@@ -64,13 +64,15 @@ fn changed(text: &str, method: &str, args: &[Value]) -> Result<Option<String>, E
         }
         "join" => {
             let args = Arguments::bind(method, [""], args)?;
-            let mut parts = Vec::new();
-            for item in python_values::iterate("join", args.required(0)?)? {
-                let kind = item.kind();
+            let parts = python_values::iterate("join", args.required(0)?)?.map(|item| {
                 let part = item.as_str().filter(|_| !item.is_safe()).map(str::to_string);
-                parts.push(part.ok_or_else(|| args.refuse(&format!("expected strings, got {kind}")))?);
-            }
-            join(&parts, text).map(Some)
+                part.ok_or_else(|| args.refuse(&format!("expected strings, got {}", item.kind())))
+            });
+            join(parts, text).map(Some)
+        }
+        subscripts::SLICE => {
+            let chars: Vec<char> = text.chars().collect();
+            Ok(Some(python_slice::items(&chars, args)?.into_iter().collect()))
         }
         "format" => python_format::braces(text, args).map(Some),
         "upper" | "lower" | "capitalize" | "title" | "swapcase" | "casefold" => {
@@ -178,6 +180,8 @@ pub(crate) fn pad(text: &str, method: &str, width: usize, fill: char) -> String 
     let before = match method {
         "ljust" => 0,
         "rjust" => missing,
+        // The layout `^` of a format puts the odd blank behind; `center` does so in even widths.
+        "format" => missing / 2,
         _ => missing / 2 + (missing & width & 1),
     };
     let filled = |count: usize| std::iter::repeat_n(fill, count);
@@ -192,9 +196,14 @@ pub(crate) fn replace(text: &str, old: &str, new: &str, count: i64) -> Result<St
 }
 
 /// Texts with another between them.
-pub(crate) fn join(parts: &[String], between: &str) -> Result<String, Error> {
-    bound_size("join", parts.len(), between.len(), parts.iter().map(String::len).sum())?;
-    Ok(parts.join(between))
+pub(crate) fn join(parts: impl Iterator<Item = Result<String, Error>>, between: &str) -> Result<String, Error> {
+    let mut out = String::new();
+    for (index, part) in parts.enumerate() {
+        out.push_str(if index > 0 { between } else { "" });
+        out.push_str(&part?);
+        bound_size("join", 1, between.len(), out.len())?;
+    }
+    Ok(out)
 }
 
 /// Parts of a text between separators, or between white space.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error};
 
-use crate::python_arguments::refused;
+use crate::python_arguments::{refused, whole};
 use crate::python_classes;
 use crate::python_order::compare;
 use crate::python_text::str_of;
@@ -38,6 +38,8 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
     environment.add_test("upper", |value: &Value| python_classes::is("isupper", &str_of(value)?));
     environment.add_test("divisibleby", divisible_by);
     environment.add_test("in", is_in);
+    environment.add_test("odd", |value: &Value| Ok::<_, Error>(rest_of_two("odd", value)? == 1.0));
+    environment.add_test("even", |value: &Value| Ok::<_, Error>(rest_of_two("even", value)? == 0.0));
     type Wanted = fn(Ordering) -> bool;
     let orders: [([&str; 3], Wanted); 4] = [
         (["lt", "lessthan", "<"], Ordering::is_lt),
@@ -58,11 +60,20 @@ fn is_range(value: &Value) -> bool {
 }
 
 fn divisible_by(value: &Value, by: &Value) -> Result<bool, Error> {
-    let given = (crate::python_arguments::whole(value), crate::python_arguments::whole(by));
+    let given = (whole(value), whole(by));
     let (Some(value), Some(by)) = given else {
         return Err(refused("divisibleby", "expected integers"));
     };
     value.checked_rem(by).map(|rest| rest == 0).ok_or_else(|| refused("divisibleby", "expected no zero"))
+}
+
+/// A number modulo two.
+fn rest_of_two(test: &str, value: &Value) -> Result<f64, Error> {
+    match (whole(value), value.kind()) {
+        (Some(whole), _) => Ok(whole.rem_euclid(2) as f64),
+        (None, ValueKind::Number) if !value.is_integer() => Ok(f64::try_from(value.clone())?.rem_euclid(2.0)),
+        (None, kind) => Err(refused(test, &format!("expected a number, got {kind}"))),
+    }
 }
 
 fn is_in(value: &Value, container: &Value) -> Result<bool, Error> {

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+use crate::python_arguments::bound_size;
 use crate::python_values::{self, View};
 
 /// The deepest nesting that is read: what lies deeper is `...`, as Python shows a list in itself.
@@ -37,6 +38,7 @@ pub(crate) fn repr_of(value: &Value) -> Result<String, Error> {
 }
 
 fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+    bound_size("text", 1, 0, out.len())?;
     let is_list = value.kind() == ValueKind::Seq || python_values::is_lazy_list(value);
     let type_name = value.as_object().map_or("", |object| object.type_name());
     let is_tuple = python_values::is_tuple(value) || type_name.ends_with("::GroupTuple");

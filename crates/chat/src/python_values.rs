@@ -9,7 +9,7 @@ use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Value, ValueIt
 use minijinja::{Error, ErrorKind, State};
 
 use crate::python_arguments::{Arguments, refused};
-use crate::python_text;
+use crate::{python_slice, python_text, subscripts};
 
 /// A value of the context, whose lists and dictionaries print as Python's.
 pub(crate) fn from_context(value: &Value) -> Value {
@@ -70,6 +70,16 @@ pub(crate) fn call(value: &Value, method: &str, args: &[Value]) -> Result<Value,
             args.required(0)?;
             Ok(found.unwrap_or_else(|| args.value(1).cloned().unwrap_or_else(|| Value::from(()))))
         }
+        (ValueKind::Map, subscripts::ITEM) if !python_text::is_engines_own(value) => {
+            let args = Arguments::bind(method, [""], args)?;
+            let found = value.as_object().and_then(|object| object.get_value(args.value(0)?));
+            Ok(found.or_else(|| self::method(value.clone(), args.value(0)?.as_str()?)).unwrap_or_default())
+        }
+        (_, subscripts::SLICE) if is_list => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            let sliced = python_slice::items(&items, args)?;
+            Ok(if is_tuple(value) { Tuple::of(sliced) } else { list(sliced) })
+        }
         (ValueKind::Map, "copy") => Arguments::bind(method, [], args).map(|_| value.clone()),
         _ if !is_list => Err(Error::from(ErrorKind::UnknownMethod)),
         (_, "copy") if !is_tuple(value) => Arguments::bind(method, [], args).map(|_| value.clone()),
@@ -86,6 +96,28 @@ pub(crate) fn call(value: &Value, method: &str, args: &[Value]) -> Result<Value,
         }
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
+}
+
+/// A method of `dict`.
+pub(crate) fn is_dict_method(name: &str) -> bool {
+    method_of_dict(name).is_some()
+}
+
+/// True for a method of `dict` that changes nothing, false for one that does, which a template may not name.
+fn method_of_dict(name: &str) -> Option<bool> {
+    match name {
+        "copy" | "fromkeys" | "get" | "items" | "keys" | "values" => Some(true),
+        "clear" | "pop" | "popitem" | "setdefault" | "update" => Some(false),
+        _ => None,
+    }
+}
+
+/// A dictionary's method that is not called; an error where it is none that a template may name.
+fn method(dict: Value, name: &str) -> Option<Value> {
+    Some(match method_of_dict(name)? {
+        true => Value::from_object(Method { dict, name: name.to_string() }),
+        false => Value::from(refused(name, "a template may not change a dictionary")),
+    })
 }
 
 fn print(this: Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,15 +189,9 @@ impl Object for Dict {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        match key {
-            "copy" | "fromkeys" | "get" | "items" | "keys" | "values" => {
-                let dict = Value::from_dyn_object(Arc::clone(self));
-                Some(Value::from_object(Method { dict, name: key.to_string() }))
-            }
-            "clear" | "pop" | "popitem" | "setdefault" | "update" => {
-                Some(Value::from(refused(key, "a template may not change a dictionary")))
-            }
-            _ => self.0.get_value_by_str(key),
+        match method_of_dict(key) {
+            Some(_) => method(Value::from_dyn_object(Arc::clone(self)), key),
+            None => self.0.get_value_by_str(key),
         }
     }
 

@@ -1,10 +1,6 @@
 //! A template's text as the engine takes it: what it would read otherwise than Jinja is written in other words, or refused.
 
-use crate::tags::{Piece, pieces};
-use crate::{constants, macros, namespaces, raw_blocks, tuples};
-
-/// Escapes in strings that Python reads and the engine leaves as they are.
-const ESCAPES: [&str; 2] = ["\\\n", "\\N{"];
+use crate::{constants, macros, namespaces, raw_blocks, string_escapes, subscripts, tuples};
 
 /// The rewritten text.
 ///
@@ -14,14 +10,6 @@ pub(crate) fn for_engine(source: &str) -> Result<String, String> {
     if let Some(problem) = macros::problem(source) {
         return Err(problem);
     }
-    let unread = |piece: &Piece<'_>| {
-        !matches!(piece, Piece::Text(_)) && ESCAPES.iter().any(|escape| piece.text().contains(escape))
-    };
-    if let Some(piece) = pieces(source).find(unread) {
-        return Err(format!(
-            "a string has an escape that is not supported, a line end or `\\N{{…}}`: {}",
-            piece.text()
-        ));
-    }
-    Ok(tuples::mark(&constants::guard(&namespaces::guard(&raw_blocks::keep_line_ends(source)))))
+    let read = string_escapes::rewrite(&raw_blocks::keep_line_ends(source))?;
+    Ok(tuples::mark(&subscripts::mark(&constants::guard(&namespaces::guard(&read)))))
 }
