@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
+use crate::python_values;
 use crate::tags::{Piece, pieces, unquoted, words};
 
 /// The function that assigned values pass through.
@@ -48,7 +49,10 @@ fn holds_namespace(value: &Value) -> bool {
             return true;
         }
         match value.kind() {
-            ValueKind::Iterable => return true,
+            ValueKind::Iterable => match python_values::look_through(&value) {
+                Some(items) => left.extend(items),
+                None => return true,
+            },
             ValueKind::Seq => left.extend(value.try_iter().into_iter().flatten()),
             ValueKind::Map => {
                 for key in value.try_iter().into_iter().flatten() {

@@ -332,6 +332,17 @@ pub(crate) fn is_generator(value: &Value) -> bool {
     value.downcast_object_ref::<Generator>().is_some()
 }
 
+/// The items of a value that is run through, none taken from it; `None` for one that cannot be looked through.
+pub(crate) fn look_through(value: &Value) -> Option<Vec<Value>> {
+    match value.downcast_object_ref::<Generator>() {
+        Some(generator) => Some(generator.left().iter().cloned().collect()),
+        None if is_lazy_list(value) || value.downcast_object_ref::<View>().is_some() => {
+            Some(value.try_iter().ok()?.collect())
+        }
+        None => None,
+    }
+}
+
 /// True for sequences that the engine makes item by item, where Python has a list: slices, sums and products.
 pub(crate) fn is_lazy_list(value: &Value) -> bool {
     let named = |name: &str| {

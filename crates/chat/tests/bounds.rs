@@ -104,6 +104,9 @@ fn a_namespace_in_itself_is_refused() {
         "{% set list = [ns] %}{% set ns.x = list %}",
         "{% macro put(m, v) %}{% set m.x = v %}{% endmacro %}{{ put(ns, ns) }}",
         "{% for n in [ns] %}{% set n.x = n %}{% endfor %}",
+        "{% set ns.x = [ns] | select %}",
+        "{% set ns.x = [1] + [ns] %}",
+        "{% set ns.x = {'a': ns}.values() %}",
         "{% with n = ns %}{% set n.x = n %}{% endwith %}",
         "{% set ns.x, other.x = other, ns %}",
     ] {
@@ -112,6 +115,9 @@ fn a_namespace_in_itself_is_refused() {
             assert!(error.contains("a namespace is put into a namespace"), "{own}{printed}: {error}");
         }
     }
+    let looked_through =
+        "{% set ns.x = [1, 2] | map('string') %}{% set ns.y = {'a': 1}.items() %}{{ ns.x | list }}{{ ns.y | list }}";
+    assert_eq!(render(&format!("{made}{{% set o = [ns] %}}{looked_through}")).unwrap(), "['1', '2'][('a', 1)]");
     let fine = "{% macro put(m, v) %}{% set m.x = v %}{% endmacro %}{{ put(ns, [1]) }}{{ ns.x ~ ns.a }}";
     assert_eq!(render(&format!("{made}{fine}")).unwrap(), "[1]1");
 }
