@@ -16,11 +16,13 @@ pub(crate) fn from_context(value: &Value) -> Value {
     match value.kind() {
         ValueKind::Seq => list(value.try_iter().into_iter().flatten().map(|item| from_context(&item)).collect()),
         ValueKind::Map => {
-            let entries = value.try_iter().into_iter().flatten().map(|key| {
-                let item = value.get_item(&key).unwrap_or_default();
-                (key, from_context(&item))
-            });
-            let map: Value = entries.collect();
+            let keys = || value.try_iter().into_iter().flatten();
+            let item = |key: &Value| value.get_item(key).unwrap_or_default();
+            let is_flat = keys().all(|key| !matches!(item(&key).kind(), ValueKind::Seq | ValueKind::Map));
+            let map = match is_flat {
+                true => value.clone(),
+                false => keys().map(|key| (key.clone(), from_context(&item(&key)))).collect(),
+            };
             map.as_object().map_or(Value::UNDEFINED, |object| Value::from_object(Dict(object.clone())))
         }
         _ => value.clone(),
