@@ -3,19 +3,22 @@
 
 use std::io::{self, Write};
 
-use minijinja::value::{Kwargs, Value as TemplateValue};
+use minijinja::value::{Kwargs, Value as TemplateValue, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
-use crate::python_text;
+use crate::{python_text, python_values};
 
 /// The `tojson` filter.
 pub(crate) fn tojson(value: TemplateValue, kwargs: Kwargs) -> Result<TemplateValue, Error> {
     if python_text::is_too_deep(&value, 0) {
         let expected = format!("tojson: expected a value nested at most {} deep", python_text::DEEPEST);
         return Err(Error::new(ErrorKind::BadSerialization, expected));
+    }
+    if let Some(problem) = unwritable(&value) {
+        return Err(Error::new(ErrorKind::BadSerialization, format!("tojson: cannot write {problem} as JSON")));
     }
     let indent = match kwargs.get::<Option<TemplateValue>>("indent")? {
         None => None,
@@ -50,6 +53,25 @@ pub(crate) fn tojson(value: TemplateValue, kwargs: Kwargs) -> Result<TemplateVal
     let text = String::from_utf8(out)
         .map_err(|error| Error::new(ErrorKind::BadSerialization, "cannot write as JSON").with_source(error))?;
     Ok(TemplateValue::from(text))
+}
+
+/// The first value in another that Python does not write, or writes as no JSON has it.
+fn unwritable(value: &TemplateValue) -> Option<String> {
+    let mut inner = value.try_iter().into_iter().flatten();
+    match value.kind() {
+        ValueKind::Seq => inner.find_map(|item| unwritable(&item)),
+        ValueKind::Iterable if python_values::is_lazy_list(value) => inner.find_map(|item| unwritable(&item)),
+        ValueKind::Map if python_text::is_engines_own(value) => Some("an object of the engine".into()),
+        ValueKind::Map => inner.find_map(|key| match key.kind() {
+            ValueKind::String => unwritable(&value.get_item(&key).ok()?),
+            kind => Some(format!("a key that is {kind}")),
+        }),
+        ValueKind::Number if f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite()) => {
+            Some(format!("the number {value}"))
+        }
+        ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::String => None,
+        kind => Some(format!("{kind} values")),
+    }
 }
 
 fn text_at(pair: &TemplateValue, index: usize) -> Result<String, Error> {

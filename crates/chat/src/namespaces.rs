@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
-use crate::tags::{Piece, pieces, unquoted};
+use crate::python_values;
+use crate::tags::{Piece, pieces, unquoted, words};
 
 /// The function that assigned values pass through.
 const CHECK: &str = "__without_namespace";
@@ -48,7 +49,10 @@ fn holds_namespace(value: &Value) -> bool {
             return true;
         }
         match value.kind() {
-            ValueKind::Iterable => return true,
+            ValueKind::Iterable => match python_values::look_through(&value) {
+                Some(items) => left.extend(items),
+                None => return true,
+            },
             ValueKind::Seq => left.extend(value.try_iter().into_iter().flatten()),
             ValueKind::Map => {
                 for key in value.try_iter().into_iter().flatten() {
@@ -125,20 +129,6 @@ fn may_hold_another(source: &str) -> bool {
             (None, Piece::Text(_)) => false,
             (None, piece) => escapes(piece.text()),
         })
-}
-
-/// The words of a piece of code, with their places.
-fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut bytes = unquoted(code).peekable();
-    std::iter::from_fn(move || {
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
-        let (start, _) = bytes.by_ref().find(|(_, byte)| is_word(byte))?;
-        let mut end = start + 1;
-        while let Some((at, _)) = bytes.next_if(|(at, byte)| *at == end && is_word(byte)) {
-            end = at + 1;
-        }
-        Some((start, &code[start..end]))
-    })
 }
 
 #[cfg(test)]

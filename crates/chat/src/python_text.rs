@@ -4,47 +4,102 @@
 use std::fmt::Write;
 
 use minijinja::value::{Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+
+use crate::python_arguments::bound_size;
+use crate::python_values::{self, View};
 
 /// The deepest nesting that is read: what lies deeper is `...`, as Python shows a list in itself.
 pub(crate) const DEEPEST: usize = 500;
 
+/// Types of such values.
+const ENGINES_OWN: [&str; 3] = ["::Namespace", "::Macro", "::Loop"];
+
 /// `str(value)`; an undefined value is empty.
-pub(crate) fn str_of(value: &Value) -> String {
+///
+/// # Errors
+/// For a value whose text in Python is an address, or not known.
+pub(crate) fn str_of(value: &Value) -> Result<String, Error> {
     match value.kind() {
-        ValueKind::Undefined => String::new(),
-        ValueKind::String => value.as_str().unwrap_or_default().to_string(),
-        _ => repr_of(value, 0),
+        ValueKind::Undefined => Ok(String::new()),
+        ValueKind::String => Ok(value.as_str().unwrap_or_default().to_string()),
+        _ => repr_of(value),
     }
 }
 
-fn repr_of(value: &Value, depth: usize) -> String {
+/// `repr(value)`.
+///
+/// # Errors
+/// As [`str_of`].
+pub(crate) fn repr_of(value: &Value) -> Result<String, Error> {
+    let mut out = String::new();
+    write_repr(&mut out, value, 0)?;
+    Ok(out)
+}
+
+fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+    bound_size("text", 1, 0, out.len())?;
+    let is_list = value.kind() == ValueKind::Seq || python_values::is_lazy_list(value);
+    let type_name = value.as_object().map_or("", |object| object.type_name());
+    let is_tuple = python_values::is_tuple(value) || type_name.ends_with("::GroupTuple");
     match value.kind() {
-        ValueKind::Seq | ValueKind::Map if depth >= DEEPEST => "...".to_string(),
-        ValueKind::Undefined => "Undefined".to_string(),
-        ValueKind::None => "None".to_string(),
-        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_string(),
-        ValueKind::Number if !value.is_integer() => {
-            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
+        ValueKind::Seq | ValueKind::Map if depth >= DEEPEST => out.push_str("..."),
+        ValueKind::Undefined => out.push_str("Undefined"),
+        ValueKind::None => out.push_str("None"),
+        ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
+        ValueKind::Number if value.is_integer() => out.push_str(&value.to_string()),
+        ValueKind::Number => out.push_str(&float(f64::try_from(value.clone())?)),
+        ValueKind::String if value.is_safe() => {
+            out.push_str("Markup(");
+            quote(out, value.as_str().unwrap_or_default());
+            out.push(')');
         }
-        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
-        ValueKind::Seq => {
-            let items: Vec<_> = value.try_iter().into_iter().flatten().map(|item| repr_of(&item, depth + 1)).collect();
-            format!("[{}]", items.join(", "))
+        ValueKind::String => quote(out, value.as_str().unwrap_or_default()),
+        _ if is_list => {
+            out.push(if is_tuple { '(' } else { '[' });
+            let count = write_items(out, value, depth)?;
+            out.push_str(if is_tuple && count == 1 { "," } else { "" });
+            out.push(if is_tuple { ')' } else { ']' });
         }
-        ValueKind::Map => {
-            let items: Vec<_> = value
-                .try_iter()
-                .into_iter()
-                .flatten()
-                .map(|key| {
-                    let item = value.get_item(&key).unwrap_or(Value::UNDEFINED);
-                    format!("{}: {}", repr_of(&key, depth + 1), repr_of(&item, depth + 1))
-                })
-                .collect();
-            format!("{{{}}}", items.join(", "))
+        ValueKind::Map if !is_engines_own(value) => {
+            out.push('{');
+            for (index, key) in value.try_iter()?.enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                write_repr(out, &key, depth + 1)?;
+                out.push_str(": ");
+                write_repr(out, &value.get_item(&key)?, depth + 1)?;
+            }
+            out.push('}');
         }
-        _ => value.to_string(),
+        _ => match value.downcast_object_ref::<View>() {
+            Some(view) => {
+                out.push_str(view.name());
+                out.push_str("([");
+                write_items(out, value, depth)?;
+                out.push_str("])");
+            }
+            None => {
+                let message = format!("expected a value that has a text, got {}", value.kind());
+                return Err(Error::new(ErrorKind::InvalidOperation, message));
+            }
+        },
     }
+    Ok(())
+}
+
+/// True for what the engine makes a map of and Python does not: namespaces, macros, loops.
+pub(crate) fn is_engines_own(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| ENGINES_OWN.iter().any(|own| object.type_name().ends_with(own)))
+}
+
+fn write_items(out: &mut String, value: &Value, depth: usize) -> Result<usize, Error> {
+    let mut count = 0;
+    for item in value.try_iter()? {
+        out.push_str(if count > 0 { ", " } else { "" });
+        write_repr(out, &item, depth + 1)?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// True if containers lie in each other deeper than [`DEEPEST`].
@@ -85,10 +140,10 @@ pub(crate) fn float(x: f64) -> String {
     }
 }
 
-/// `repr(str)`: single quotes unless the text has them and no double ones.
-fn quoted(text: &str) -> String {
+/// `repr(str)`: single quotes unless the text has them and no double ones; what has no glyph is escaped.
+fn quote(out: &mut String, text: &str) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut out = String::with_capacity(text.len() + 2);
+    out.reserve(text.len() + 2);
     out.push(quote);
     for c in text.chars() {
         match c {
@@ -100,15 +155,27 @@ fn quoted(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
+            ' '..='~' => out.push(c),
+            c if is_printable(c) => out.push(c),
+            c => {
                 // writing into a String cannot fail
-                let _ = write!(out, "\\x{:02x}", c as u32);
+                let _ = match u32::from(c) {
+                    code @ 0..=0xff => write!(out, "\\x{code:02x}"),
+                    code @ 0x100..=0xffff => write!(out, "\\u{code:04x}"),
+                    code => write!(out, "\\U{code:08x}"),
+                };
             }
-            c => out.push(c),
         }
     }
     out.push(quote);
-    out
+}
+
+/// True for characters that `repr` leaves as they are. Rust escapes the same ones in debug texts, and marks that combine
+/// with what is before them only at the start of one.
+fn is_printable(c: char) -> bool {
+    let mut pair = [b'a'; 5];
+    let length = 1 + c.encode_utf8(&mut pair[1..]).len();
+    std::str::from_utf8(&pair[..length]).is_ok_and(|pair| !pair.escape_debug().skip(1).any(|escaped| escaped == '\\'))
 }
 
 #[cfg(test)]
@@ -140,13 +207,13 @@ mod tests {
     #[test]
     fn containers_read_as_in_python() {
         let value = Value::from_serialize(serde_json::json!({"a": [1, 2.0, true, null, "it's", "q\"'\n"]}));
-        assert_eq!(str_of(&value), r#"{'a': [1, 2.0, True, None, "it's", 'q"\'\n']}"#);
+        assert_eq!(str_of(&value).unwrap(), r#"{'a': [1, 2.0, True, None, "it's", 'q"\'\n']}"#);
     }
 
     #[test]
     fn characters_without_a_glyph_are_escaped_in_containers() {
         let value = Value::from_serialize(["\u{0} \u{1f}\u{7f}~\t\r\\é"]);
-        assert_eq!(str_of(&value), r"['\x00 \x1f\x7f~\t\r\\é']");
+        assert_eq!(str_of(&value).unwrap(), r"['\x00 \x1f\x7f~\t\r\\é']");
     }
 
     #[test]

@@ -97,3 +97,17 @@ pub(crate) fn unquoted(code: &str) -> impl Iterator<Item = (usize, u8)> + '_ {
         }
     })
 }
+
+/// The words of a piece of code, with their places.
+pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut bytes = unquoted(code).peekable();
+    std::iter::from_fn(move || {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+        let (start, _) = bytes.by_ref().find(|(_, byte)| is_word(byte))?;
+        let mut end = start + 1;
+        while let Some((at, _)) = bytes.next_if(|(at, byte)| *at == end && is_word(byte)) {
+            end = at + 1;
+        }
+        Some((start, &code[start..end]))
+    })
+}

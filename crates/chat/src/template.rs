@@ -6,24 +6,20 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use minijinja::value::{Kwargs, StringInput, Value as TemplateValue, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, filters};
+use minijinja::value::Value as TemplateValue;
+use minijinja::{Environment, Error, ErrorKind};
 use serde_json::{Map, Value};
 
 use crate::bounded::{Exceeded, run_bounded};
+use crate::environment::{FUEL, python_environment, refusal};
 use crate::files::{self, ModelFiles, json_kind, malformed};
 use crate::message::AsPassed;
-use crate::{ChatError, Conversation, Message, generation_tags, json_text, namespaces, python_text};
+use crate::{ChatError, Conversation, Message, generation_tags, python_values, rewriting};
 
-/// Instructions a template may run: a conversation of a thousand turns needs some hundred thousand, and at this
-/// bound a template that loops is refused within a second.
-const FUEL: u64 = 5_000_000;
 /// Output bytes a template may write, beside sixteen times its input.
 const OUTPUT_BASE: usize = 16 << 20;
 /// Bytes of a template's text; the largest in use have some ten thousand. Expressions nest as deep as it is long.
 const LONGEST: usize = 256 << 10;
-/// The largest width or count that a filter takes.
-const WIDEST: usize = 10_000;
 /// The template in its environment.
 const PLAIN: &str = "chat_template";
 /// The same with its `{% generation %}` blocks marked in the output.
@@ -89,7 +85,7 @@ impl ChatTemplate {
         if source.len() > LONGEST {
             return Err(refused(format!("expected at most {LONGEST} bytes, got {}", source.len())));
         }
-        let guarded = namespaces::guard(&source);
+        let guarded = rewriting::for_engine(&source).map_err(refused)?;
         let rewritten = generation_tags::rewrite(&guarded);
         let has_generation_blocks = rewritten != guarded;
         let mut templates = vec![(PLAIN, rewritten)];
@@ -281,18 +277,17 @@ impl ChatTemplate {
         Conversation { messages, inputs }: Conversation<'_>,
         add_generation_prompt: bool,
     ) -> BTreeMap<String, TemplateValue> {
+        let passed = python_values::from_context;
         let own = inputs.chat_template_kwargs.iter();
         let mut context: BTreeMap<String, TemplateValue> = self
             .variables
             .iter()
             .chain(own)
-            .map(|(name, value)| (name.clone(), TemplateValue::from_serialize(value)))
+            .map(|(name, value)| (name.clone(), passed(&TemplateValue::from_serialize(value))))
             .collect();
-        let listed = |items: &[Value]| TemplateValue::from_serialize((!items.is_empty()).then_some(items));
-        context.insert(
-            "messages".into(),
-            messages.iter().map(|message| TemplateValue::from_serialize(AsPassed(message))).collect(),
-        );
+        let listed = |items: &[Value]| passed(&TemplateValue::from_serialize((!items.is_empty()).then_some(items)));
+        let messages = messages.iter().map(|message| passed(&TemplateValue::from_serialize(AsPassed(message))));
+        context.insert("messages".into(), python_values::list(messages.collect()));
         context.insert("tools".into(), listed(&inputs.tools));
         context.insert("documents".into(), listed(&inputs.documents));
         context.insert("add_generation_prompt".into(), add_generation_prompt.into());
@@ -357,103 +352,6 @@ fn default_of(mut named: Vec<(Option<String>, String)>, path: &Path) -> Result<S
         let names: Vec<&str> = named.iter().filter_map(|(name, _)| name.as_deref()).collect();
         malformed(path, "a chat template named `default`", format!("templates named {names:?}"))
     })
-}
-
-/// Jinja as `transformers` sets it up, on minijinja.
-fn python_environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_fuel(Some(FUEL));
-    environment.set_debug(false);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.set_formatter(|out, _: &State<'_, '_>, value| {
-        match value.as_str() {
-            Some(text) => out.write_str(text)?,
-            None => out.write_str(&python_text::str_of(value))?,
-        }
-        Ok(())
-    });
-    bound_widths(&mut environment);
-    namespaces::add_check(&mut environment);
-    // Python's reads attributes, which messages do not have; minijinja's reads their items.
-    environment.remove_filter("attr");
-    environment.add_filter("tojson", json_text::tojson);
-    environment.add_filter("string", |value: TemplateValue| python_text::str_of(&value));
-    environment.add_filter("trim", |value: TemplateValue, chars: Option<String>| {
-        let text = python_text::str_of(&value);
-        match chars {
-            Some(chars) => text.trim_matches(|c| chars.contains(c)).to_string(),
-            None => text.trim_matches(python_text::is_space).to_string(),
-        }
-    });
-    environment.add_function("raise_exception", |message: TemplateValue| -> Result<TemplateValue, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, "raise_exception")
-            .with_source(Refusal(python_text::str_of(&message))))
-    });
-    environment.add_function("strftime_now", strftime_now);
-    // in Jinja a string has a length and items, so it is a sequence; so is a mapping
-    environment.add_test("sequence", |value: TemplateValue| {
-        matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
-    });
-    environment.add_test("iterable", |value: TemplateValue| {
-        matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Iterable)
-            || value.is_undefined()
-    });
-    environment
-}
-
-/// Filters that take memory by a number, not by what they are applied to.
-fn bound_widths(environment: &mut Environment<'static>) {
-    fn check(filter: &str, width: usize) -> Result<(), Error> {
-        let expected = format!("{filter}: expected at most {WIDEST}, got {width}");
-        if width > WIDEST { Err(Error::new(ErrorKind::InvalidOperation, expected)) } else { Ok(()) }
-    }
-    fn indent(
-        text: StringInput<'_>,
-        width: Option<usize>,
-        first: Option<bool>,
-        blank: Option<bool>,
-        kwargs: Kwargs,
-    ) -> Result<TemplateValue, Error> {
-        check("indent", width.or(kwargs.peek("width").ok()).unwrap_or_default())?;
-        filters::indent(text, width, first, blank, kwargs)
-    }
-    environment.add_filter("indent", indent);
-    environment.add_filter("batch", |state: &State<'_, '_>, value: TemplateValue, count: usize, fill| {
-        check("batch", count).and_then(|()| filters::batch(state, value, count, fill))
-    });
-    environment.add_filter("slice", |state: &State<'_, '_>, value: TemplateValue, count: usize, fill| {
-        check("slice", count).and_then(|()| filters::slice(state, value, count, fill))
-    });
-}
-
-/// The local date and time in a `strftime` format.
-fn strftime_now(format: &str) -> Result<String, Error> {
-    use std::fmt::Write;
-    let mut text = String::new();
-    // chrono reports an unknown directive as a formatting error, where `to_string` would panic
-    write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
-        Error::new(ErrorKind::InvalidOperation, format!("strftime_now: cannot use the format {format:?}"))
-    })?;
-    Ok(text)
-}
-
-/// Argument of `raise_exception`; distinguishes a refusal from the engine's own errors.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Refusal(String);
-
-fn refusal(error: &Error) -> Option<String> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if let Some(Refusal(message)) = cause.downcast_ref() {
-            return Some(message.clone());
-        }
-        next = cause.source();
-    }
-    None
 }
 
 /// An error with its causes on one line.

@@ -104,6 +104,9 @@ fn a_namespace_in_itself_is_refused() {
         "{% set list = [ns] %}{% set ns.x = list %}",
         "{% macro put(m, v) %}{% set m.x = v %}{% endmacro %}{{ put(ns, ns) }}",
         "{% for n in [ns] %}{% set n.x = n %}{% endfor %}",
+        "{% set ns.x = [ns] | select %}",
+        "{% set ns.x = [1] + [ns] %}",
+        "{% set ns.x = {'a': ns}.values() %}",
         "{% with n = ns %}{% set n.x = n %}{% endwith %}",
         "{% set ns.x, other.x = other, ns %}",
     ] {
@@ -112,6 +115,9 @@ fn a_namespace_in_itself_is_refused() {
             assert!(error.contains("a namespace is put into a namespace"), "{own}{printed}: {error}");
         }
     }
+    let looked_through =
+        "{% set ns.x = [1, 2] | map('string') %}{% set ns.y = {'a': 1}.items() %}{{ ns.x | list }}{{ ns.y | list }}";
+    assert_eq!(render(&format!("{made}{{% set o = [ns] %}}{looked_through}")).unwrap(), "['1', '2'][('a', 1)]");
     let fine = "{% macro put(m, v) %}{% set m.x = v %}{% endmacro %}{{ put(ns, [1]) }}{{ ns.x ~ ns.a }}";
     assert_eq!(render(&format!("{made}{fine}")).unwrap(), "[1]1");
 }
@@ -155,4 +161,74 @@ fn a_text_that_doubles_is_given_up_and_its_template_stays_refused() {
     assert_eq!(child.status.code(), Some(7), "{said}");
     assert_eq!(said.matches("t.jinja").count(), 2, "{said}");
     assert!(said.contains("1024 MiB of memory") || said.contains("30 seconds"), "{said}");
+}
+
+#[test]
+fn no_method_takes_memory_by_a_number_or_by_a_product() {
+    for wide in [
+        "'x'.ljust(10001)",
+        "'x'.rjust(99999999999)",
+        "'x'.center(10001)",
+        "'x'.zfill(10001)",
+        "'\\t'.expandtabs(10001)",
+        "'x'|center(10001)",
+        "'{:10001}'.format('x')",
+        "'%10001s'|format('x')",
+        "'%.10001f'|format(1.5)",
+    ] {
+        let error = render(&format!("{{{{ {wide} }}}}")).unwrap_err().to_string();
+        assert!(error.contains("expected at most 10000, got "), "{wide}: {error}");
+    }
+    let half = "{% set x = 'x' * 50000000 %}{% set y = 'y' * 10000 %}";
+    for long in [
+        "x.replace('', y)",
+        "x|replace('x', y)",
+        "y.join(y)",
+        "y|join(y)",
+        "[x, x, x]|join",
+        "[x, x, x]|string",
+        "(y ~ '\\n') * 5000|indent(y)",
+        "('\\t' * 20000).expandtabs(9999)",
+        "'{0}{0}{0}{0}'.format(x)",
+        "'%s%s%s%s'|format(x, x, x, x)",
+        "[(x, x), (x, x)]|urlencode",
+    ] {
+        let source = format!("{half}{{% set long = {} %}}", long.replace("(y ~ '\\n') * 5000", "((y ~ '\\n') * 5000)"));
+        let error = render(&source).unwrap_err().to_string();
+        assert!(error.contains("expected a result of at most 100000000 bytes, got more"), "{long}: {error}");
+    }
+}
+
+#[test]
+fn odd_code_ends_no_process() {
+    for code in [
+        "(",
+        ")",
+        "a['items'",
+        "a[1:2:",
+        "'\\",
+        "f(a, b=",
+        "(1, '",
+        "{1:(",
+        "[[[,,,",
+        "a and",
+        "and and and",
+        "\u{e9}[::]",
+    ] {
+        for source in [
+            "{{ # }}",
+            "{% # %}",
+            "{% macro # %}",
+            "{% set # = # %}",
+            "{% for # in # %}{% endfor %}",
+            "{{ #",
+            "{% call # %}",
+        ] {
+            // Parsed, rendered or refused, but over.
+            let _ = render(&source.replace('#', code));
+        }
+    }
+    for deep in ["[", "(", "{1:"] {
+        let _ = render(&format!("{{{{ {}1, {} }}}}", deep.repeat(60000), ")]}".repeat(60000)));
+    }
 }

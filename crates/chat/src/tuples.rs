@@ -1,0 +1,116 @@
+//! Tuples in a template's text: the engine reads `(1, 2)` as a list, which prints otherwise and is no tuple to `startswith`.
+
+use minijinja::value::Value;
+use minijinja::{Environment, Error};
+
+use crate::python_values::Tuple;
+use crate::tags::{Piece, pieces, unquoted, words};
+
+/// The function that makes a tuple of a list.
+const MAKE: &str = "__tuple";
+/// Words that a bracket behind them does not call. Behind `in` a tuple is as good as a list.
+const OPERATORS: [&str; 7] = ["and", "or", "not", "is", "if", "else", "elif"];
+
+/// Lets brackets with a comma make tuples.
+pub(crate) fn mark(source: &str) -> String {
+    let marked = |piece: Piece<'_>| match piece {
+        Piece::Text(text) => text.to_owned(),
+        Piece::Tag(text) | Piece::Expression(text) => {
+            let mut places: Vec<(usize, &str)> = Vec::new();
+            for (open, close) in tuples(text, targets_end(piece)) {
+                places.extend([(open, "__tuple(["), (close, "])")]);
+            }
+            places.sort_unstable();
+            let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+            for (at, mark) in places {
+                out.push_str(&text[done..at]);
+                out.push_str(mark);
+                done = at + 1;
+            }
+            out + &text[done..]
+        }
+    };
+    pieces(source).map(marked).collect()
+}
+
+/// Adds the function.
+pub(crate) fn add_function(environment: &mut Environment<'static>) {
+    environment
+        .add_function(MAKE, |items: Value| -> Result<Value, Error> { Ok(Tuple::of(items.try_iter()?.collect())) });
+}
+
+/// Where what a tag assigns to has ended: brackets before are no values.
+fn targets_end(piece: Piece<'_>) -> usize {
+    let text = piece.text();
+    match piece.tag_name() {
+        Some("for") => words(text).find(|(_, word)| *word == "in").map_or(text.len(), |(at, _)| at),
+        Some("set" | "with") => unquoted(text).find(|(_, byte)| *byte == b'=').map_or(text.len(), |(at, _)| at),
+        _ => 0,
+    }
+}
+
+/// The brackets of tuples, as places of their openings and ends.
+fn tuples(code: &str, from: usize) -> Vec<(usize, usize)> {
+    let (mut opened, mut found) = (Vec::new(), Vec::new());
+    for (at, byte) in unquoted(code).filter(|(at, _)| *at >= from) {
+        match byte {
+            b'(' | b'[' | b'{' => opened.push((at, byte == b'(' && is_value(code, at), false)),
+            b',' => {
+                if let Some((_, _, has_comma)) = opened.last_mut() {
+                    *has_comma = true;
+                }
+            }
+            b')' | b']' | b'}' => match opened.pop() {
+                Some((open, true, has_comma)) if has_comma || code[open + 1..at].trim().is_empty() => {
+                    found.push((open, at));
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    found
+}
+
+/// True for a bracket that groups, where others call.
+fn is_value(code: &str, open: usize) -> bool {
+    let before = code[..open].trim_end();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let word = &before[before.trim_end_matches(is_word).len()..];
+    match word {
+        "" => !before.ends_with([')', ']', '\'', '"']) && !before.ends_with('}'),
+        word => OPERATORS.contains(&word) && !before[..before.len() - word.len()].trim_end().ends_with(['.', '|']),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mark;
+
+    #[test]
+    fn brackets_with_a_comma_are_marked() {
+        for (source, marked) in [
+            ("{{ (1, 2) }}", "{{ __tuple([1, 2]) }}"),
+            ("{{ f((1, (2,)), ()) }}", "{{ f(__tuple([1, __tuple([2,])]), __tuple([])) }}"),
+            ("{% set (a, b) = (1, ')') %}", "{% set (a, b) = __tuple([1, ')']) %}"),
+            ("{% for (a, b) in x if not (a, b) %}", "{% for (a, b) in x if not __tuple([a, b]) %}"),
+        ] {
+            assert_eq!(mark(source), marked);
+        }
+    }
+
+    #[test]
+    fn other_brackets_are_left_alone() {
+        for same in [
+            "(1, 2)",
+            "{{ (1 + 2) * f(1, 2)(3, 4) }}",
+            "{{ x in ('a', 'b') }}",
+            "{{ x.if(1, 2) or [(1), '(1, 2)'] }}",
+            "{% macro f(a, b) %}{% call(a, b) f(1, 2) %}",
+            "{{ x is f(1, 2) }}{{ ([1, 2]) }}{# (1, 2) #}",
+            "{{ ) }}",
+        ] {
+            assert_eq!(mark(same), same);
+        }
+    }
+}
