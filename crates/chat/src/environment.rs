@@ -3,9 +3,9 @@
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 
-use crate::{
-    constants, json_text, namespaces, python_filters, python_strings, python_tests, python_text, python_values, tuples,
-};
+use crate::json_text;
+use crate::python::{filters, jinja_tests, strings, text, values};
+use crate::rewriting::{constants, namespaces, tuples};
 
 /// Instructions a template may run: a conversation of a thousand turns needs some hundred thousand, and at this
 /// bound a template that loops is refused within a second.
@@ -20,8 +20,8 @@ pub(crate) fn python_environment() -> Environment<'static> {
     environment.set_fuel(Some(FUEL));
     environment.set_debug(false);
     environment.set_unknown_method_callback(|_, value, method, args| match value.as_str() {
-        Some(text) => python_strings::call(value, text, method, args),
-        None => python_values::call(value, method, args),
+        Some(text) => strings::call(value, text, method, args),
+        None => values::call(value, method, args),
     });
     environment.set_formatter(|out, state: &State<'_, '_>, value| {
         if !matches!(state.auto_escape(), AutoEscape::None) {
@@ -29,20 +29,19 @@ pub(crate) fn python_environment() -> Environment<'static> {
         }
         match value.as_str() {
             Some(text) => out.write_str(text)?,
-            None => out.write_str(&python_text::str_of(value)?)?,
+            None => out.write_str(&text::str_of(value)?)?,
         }
         Ok(())
     });
-    python_filters::add(&mut environment);
-    python_tests::add(&mut environment);
+    filters::add(&mut environment);
+    jinja_tests::add(&mut environment);
     namespaces::add_check(&mut environment);
     constants::add_variable(&mut environment);
     tuples::add_function(&mut environment);
     environment.add_filter("tojson", json_text::tojson);
     environment.remove_global("debug");
     environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, "raise_exception")
-            .with_source(Refusal(python_text::str_of(&message)?)))
+        Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(text::str_of(&message)?)))
     });
     environment.add_function("strftime_now", strftime_now);
     environment

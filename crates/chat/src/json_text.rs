@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
-use crate::{python_text, python_values};
+use crate::python::{text, values};
 
 /// The `tojson` filter.
 pub(crate) fn tojson(value: TemplateValue, kwargs: Kwargs) -> Result<TemplateValue, Error> {
-    if python_text::is_too_deep(&value, 0) {
-        let expected = format!("tojson: expected a value nested at most {} deep", python_text::DEEPEST);
+    if text::is_too_deep(&value, 0) {
+        let expected = format!("tojson: expected a value nested at most {} deep", text::DEEPEST);
         return Err(Error::new(ErrorKind::BadSerialization, expected));
     }
     if let Some(problem) = unwritable(&value) {
@@ -60,8 +60,8 @@ fn unwritable(value: &TemplateValue) -> Option<String> {
     let mut inner = value.try_iter().into_iter().flatten();
     match value.kind() {
         ValueKind::Seq => inner.find_map(|item| unwritable(&item)),
-        ValueKind::Iterable if python_values::is_lazy_list(value) => inner.find_map(|item| unwritable(&item)),
-        ValueKind::Map if python_text::is_engines_own(value) => Some("an object of the engine".into()),
+        ValueKind::Iterable if values::is_lazy_list(value) => inner.find_map(|item| unwritable(&item)),
+        ValueKind::Map if text::is_engines_own(value) => Some("an object of the engine".into()),
         ValueKind::Map => inner.find_map(|key| match key.kind() {
             ValueKind::String => unwritable(&value.get_item(&key).ok()?),
             kind => Some(format!("a key that is {kind}")),
@@ -156,7 +156,7 @@ impl Formatter for PythonJson {
     }
 
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        writer.write_all(python_text::float(value).as_bytes())
+        writer.write_all(text::float(value).as_bytes())
     }
 
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {

@@ -11,36 +11,16 @@
 //! No tokenizer is needed here: ids come from the files that list added tokens.
 
 mod bounded;
-mod constants;
 mod content;
 mod environment;
 pub mod error;
 mod files;
-mod generation_tags;
 mod json_text;
-mod macros;
 mod message;
-mod namespaces;
-mod python_arguments;
-mod python_case;
-mod python_classes;
-mod python_filters;
-mod python_format;
-mod python_numbers;
-mod python_order;
-mod python_slice;
-mod python_strings;
-mod python_tests;
-mod python_text;
-mod python_values;
-mod raw_blocks;
+mod python;
 mod rewriting;
-mod string_escapes;
-mod subscripts;
-mod tags;
 mod template;
 mod terminators;
-mod tuples;
 
 pub use content::Content;
 pub use error::ChatError;

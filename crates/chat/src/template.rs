@@ -14,7 +14,9 @@ use crate::bounded::{Exceeded, run_bounded};
 use crate::environment::{FUEL, python_environment, refusal};
 use crate::files::{self, ModelFiles, json_kind, malformed};
 use crate::message::AsPassed;
-use crate::{ChatError, Conversation, Message, generation_tags, python_values, rewriting};
+use crate::python::values;
+use crate::rewriting::generation_tags;
+use crate::{ChatError, Conversation, Message, rewriting};
 
 /// Output bytes a template may write, beside sixteen times its input.
 const OUTPUT_BASE: usize = 16 << 20;
@@ -277,7 +279,7 @@ impl ChatTemplate {
         Conversation { messages, inputs }: Conversation<'_>,
         add_generation_prompt: bool,
     ) -> BTreeMap<String, TemplateValue> {
-        let passed = python_values::from_context;
+        let passed = values::from_context;
         let own = inputs.chat_template_kwargs.iter();
         let mut context: BTreeMap<String, TemplateValue> = self
             .variables
@@ -287,7 +289,7 @@ impl ChatTemplate {
             .collect();
         let listed = |items: &[Value]| passed(&TemplateValue::from_serialize((!items.is_empty()).then_some(items)));
         let messages = messages.iter().map(|message| passed(&TemplateValue::from_serialize(AsPassed(message))));
-        context.insert("messages".into(), python_values::list(messages.collect()));
+        context.insert("messages".into(), values::list(messages.collect()));
         context.insert("tools".into(), listed(&inputs.tools));
         context.insert("documents".into(), listed(&inputs.documents));
         context.insert("add_generation_prompt".into(), add_generation_prompt.into());

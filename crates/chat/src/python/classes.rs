@@ -3,8 +3,8 @@
 
 use minijinja::Error;
 
-use crate::python_arguments::refused;
-use crate::python_text::is_space;
+use crate::python::arguments::refused;
+use crate::python::text::is_space;
 
 /// Digits zero of scripts, each followed by one to nine: the decimal digits of Unicode beyond ASCII.
 const ZEROS: [u32; 65] = [

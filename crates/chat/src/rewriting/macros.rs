@@ -1,7 +1,7 @@
 //! Macros whose defaults name their own parameters. Jinja reads the parameters from left to right, the engine from right to
 //! left, so the name stands for another value, or for none.
 
-use crate::tags::{Piece, pieces, unquoted, words};
+use crate::rewriting::tags::{Piece, pieces, unquoted, words};
 
 /// The first such default, as a problem to tell.
 pub(crate) fn problem(source: &str) -> Option<String> {

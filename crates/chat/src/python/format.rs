@@ -3,9 +3,9 @@
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, FormatStyle, format_filter};
 
-use crate::python_arguments::{WIDEST, bound_size, refused, whole};
-use crate::python_strings::pad;
-use crate::python_text;
+use crate::python::arguments::{WIDEST, bound_size, refused, whole};
+use crate::python::strings::pad;
+use crate::python::text;
 
 /// `format.format(args)`.
 pub(crate) fn braces(format: &str, args: &[Value]) -> Result<String, Error> {
@@ -45,8 +45,8 @@ pub(crate) fn braces(format: &str, args: &[Value]) -> Result<String, Error> {
         let value = item_of(value, path).ok_or_else(|| refuse(&format!("cannot read {{{field}}}")))?;
         out.push_str(&match conversion {
             None => laid_out(value, layout)?,
-            Some("s") => laid_out(Value::from(python_text::str_of(&value)?), layout)?,
-            Some("r") => laid_out(Value::from(python_text::repr_of(&value)?), layout)?,
+            Some("s") => laid_out(Value::from(text::str_of(&value)?), layout)?,
+            Some("r") => laid_out(Value::from(text::repr_of(&value)?), layout)?,
             Some(other) => return Err(refuse(&format!("expected the conversion `s` or `r`, got {other:?}"))),
         });
     }
@@ -68,7 +68,7 @@ fn item_of(mut value: Value, mut path: &str) -> Option<Value> {
 /// A value in a layout such as `>10` or `.2f`.
 fn laid_out(value: Value, layout: &str) -> Result<String, Error> {
     if layout.is_empty() {
-        return python_text::str_of(&value);
+        return text::str_of(&value);
     }
     check_widths(layout)?;
     let refuse = || refused("format", &format!("cannot lay out {} as {layout:?}", value.kind()));
@@ -223,8 +223,8 @@ pub(crate) fn percent(format: &str, positional: &[Value], keywords: &Kwargs) -> 
         check_widths(layout)?;
         let is_number = matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
         let (value, kind) = match kind {
-            's' => (Value::from(python_text::str_of(&value)?), 's'),
-            'r' => (Value::from(python_text::repr_of(&value)?), 's'),
+            's' => (Value::from(text::str_of(&value)?), 's'),
+            'r' => (Value::from(text::repr_of(&value)?), 's'),
             'd' | 'i' | 'u' if is_number => {
                 let whole = whole(&value).ok_or_else(|| refuse(&format!("expected an integer, got {value}")))?;
                 (Value::from(whole), 'd')

@@ -1,6 +1,6 @@
 //! The line end behind `{% raw %}`: Jinja keeps it, the engine takes it away as behind other tags.
 
-use crate::tags::pieces;
+use crate::rewriting::tags::pieces;
 
 /// Gives a raw block that begins with a line end another one to be taken away.
 pub(crate) fn keep_line_ends(source: &str) -> String {

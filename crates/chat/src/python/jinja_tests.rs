@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error};
 
-use crate::python_arguments::{refused, whole};
-use crate::python_classes;
-use crate::python_order::compare;
-use crate::python_text::str_of;
-use crate::python_values::{is_lazy_list, iterate};
+use crate::python::arguments::{refused, whole};
+use crate::python::classes;
+use crate::python::order::compare;
+use crate::python::text::str_of;
+use crate::python::values::{is_lazy_list, iterate};
 
 /// Adds them, and removes those that Jinja has not.
 pub(crate) fn add(environment: &mut Environment<'static>) {
@@ -34,8 +34,8 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
             || value.kind() == ValueKind::Plain
             || value.as_object().is_some_and(|object| is_called(object.type_name()))
     });
-    environment.add_test("lower", |value: &Value| python_classes::is("islower", &str_of(value)?));
-    environment.add_test("upper", |value: &Value| python_classes::is("isupper", &str_of(value)?));
+    environment.add_test("lower", |value: &Value| classes::is("islower", &str_of(value)?));
+    environment.add_test("upper", |value: &Value| classes::is("isupper", &str_of(value)?));
     environment.add_test("divisibleby", divisible_by);
     environment.add_test("in", is_in);
     environment.add_test("odd", |value: &Value| Ok::<_, Error>(rest_of_two("odd", value)? == 1.0));

@@ -5,12 +5,12 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, State, filters};
 
-use crate::python_arguments::{Arguments, bound_size, refused, whole};
-use crate::python_order::{self, attribute_of};
-use crate::python_strings::{self, lines, pad, replace};
-use crate::python_text::{is_space, repr_of, str_of};
-use crate::python_values::{Generator, is_generator, iterate, list, pairs};
-use crate::{python_case, python_classes, python_format, python_numbers};
+use crate::python::arguments::{Arguments, bound_size, refused, whole};
+use crate::python::order::{self, attribute_of};
+use crate::python::strings::{self, lines, pad, replace};
+use crate::python::text::{is_space, repr_of, str_of};
+use crate::python::values::{Generator, is_generator, iterate, list, pairs};
+use crate::python::{case, classes, format, numbers};
 
 /// Adds them, and removes those that Jinja has not.
 pub(crate) fn add(environment: &mut Environment<'static>) {
@@ -22,32 +22,32 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
         environment.add_filter(name, move |args: Rest<Value>| filter(&args));
     };
     add("abs", abs);
-    add("capitalize", |args| on_text("capitalize", args, python_case::capitalize));
+    add("capitalize", |args| on_text("capitalize", args, case::capitalize));
     add("center", center);
     add("count", |args| length("count", args));
     add("d", |args| default("d", args));
     add("default", |args| default("default", args));
-    add("dictsort", python_order::dictsort);
+    add("dictsort", order::dictsort);
     add("e", |args| escape("e", args));
     add("escape", |args| escape("escape", args));
-    add("float", python_numbers::float);
+    add("float", numbers::float);
     add("format", format);
     add("indent", indent);
-    add("int", python_numbers::int);
+    add("int", numbers::int);
     add("items", items);
     add("join", join);
     add("last", last);
     add("length", |args| length("length", args));
     add("list", |args| Ok(list(iterate("list", Arguments::bind("list", ["value"], args)?.required(0)?)?.collect())));
     add("lower", |args| on_text("lower", args, |text| Ok(text.to_lowercase())));
-    add("max", |args| python_order::extreme("max", args));
-    add("min", |args| python_order::extreme("min", args));
+    add("max", |args| order::extreme("max", args));
+    add("min", |args| order::extreme("min", args));
     add("pprint", pprint);
     add("replace", replace_filter);
     add("reverse", reverse);
-    add("round", python_numbers::round);
+    add("round", numbers::round);
     add("safe", |args| mark_safe(&Arguments::bind("safe", ["value"], args)?));
-    add("sort", python_order::sort);
+    add("sort", order::sort);
     add("string", string);
     add("sum", sum);
     add("title", |args| on_text("title", args, |text| Ok(title(text))));
@@ -192,7 +192,7 @@ fn format(args: &[Value]) -> Result<Value, Error> {
     if format.is_safe() {
         return Err(refused("format", "escaped text is not taken here"));
     }
-    python_format::percent(&str_of(format)?, positional, &keywords).map(Value::from)
+    format::percent(&str_of(format)?, positional, &keywords).map(Value::from)
 }
 
 /// Lines behind so many blanks, or behind a text.
@@ -233,7 +233,7 @@ fn join(args: &[Value]) -> Result<Value, Error> {
         Some(attribute) if !attribute.is_none() => str_of(&attribute_at(&item, attribute)?),
         _ => str_of(&item),
     });
-    python_strings::join(parts, &between).map(Value::from)
+    strings::join(parts, &between).map(Value::from)
 }
 
 fn attribute_at(item: &Value, attribute: &Value) -> Result<Value, Error> {
@@ -270,8 +270,7 @@ fn is_in_order(value: &Value) -> bool {
     match value.kind() {
         ValueKind::Map => {
             let keys: Vec<Value> = inner.collect();
-            let ordered =
-                |pair: &[Value]| python_order::compare(&pair[0], &pair[1]).is_ok_and(std::cmp::Ordering::is_lt);
+            let ordered = |pair: &[Value]| order::compare(&pair[0], &pair[1]).is_ok_and(std::cmp::Ordering::is_lt);
             keys.windows(2).all(ordered)
                 && keys.iter().all(|key| value.get_item(key).is_ok_and(|item| is_in_order(&item)))
         }
@@ -321,7 +320,7 @@ fn sum(args: &[Value]) -> Result<Value, Error> {
         for item in items.iter().filter(|item| item.kind() == ValueKind::Seq) {
             all.extend(item.try_iter()?);
         }
-        let is_list = |value: &Value| value.kind() == ValueKind::Seq && !crate::python_values::is_tuple(value);
+        let is_list = |value: &Value| value.kind() == ValueKind::Seq && !crate::python::values::is_tuple(value);
         return match is_list(&total) && items.iter().all(is_list) {
             true => Ok(list(all)),
             false => Err(args.refuse("expected lists")),
@@ -353,7 +352,7 @@ fn title(text: &str) -> String {
 
 fn trim(args: &[Value]) -> Result<Value, Error> {
     let args = Arguments::bind("trim", ["value", "chars"], args)?;
-    Ok(Value::from(python_strings::strip(&str_of(args.required(0)?)?, args.optional_text(1)?, "strip")))
+    Ok(Value::from(strings::strip(&str_of(args.required(0)?)?, args.optional_text(1)?, "strip")))
 }
 
 /// `truncate(s, length=255, killwords=False, end='...', leeway=5)`.
@@ -404,7 +403,7 @@ fn urlencode(args: &[Value]) -> Result<Value, Error> {
             <[Value; 2]>::try_from(pair.try_iter()?.collect::<Vec<_>>()).map_err(|_| args.refuse("expected pairs"))?;
         Ok(format!("{}={}", quoted(&key, true)?, quoted(&item, true)?))
     });
-    python_strings::join(parts, "&").map(Value::from)
+    strings::join(parts, "&").map(Value::from)
 }
 
 fn wordcount(args: &[Value]) -> Result<Value, Error> {
@@ -412,8 +411,7 @@ fn wordcount(args: &[Value]) -> Result<Value, Error> {
     let (mut count, mut inside) = (0, false);
     for c in str_of(args.required(0)?)?.chars() {
         let is_word = c == '_'
-            || python_classes::is_alphanumeric(c)
-                .ok_or_else(|| args.refuse(&format!("is {c:?} a letter to Python?")))?;
+            || classes::is_alphanumeric(c).ok_or_else(|| args.refuse(&format!("is {c:?} a letter to Python?")))?;
         count += usize::from(is_word && !inside);
         inside = is_word;
     }

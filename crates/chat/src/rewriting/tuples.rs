@@ -3,8 +3,8 @@
 use minijinja::value::Value;
 use minijinja::{Environment, Error};
 
-use crate::python_values::Tuple;
-use crate::tags::{Piece, pieces, unquoted, words};
+use crate::python::values::Tuple;
+use crate::rewriting::tags::{Piece, pieces, unquoted, words};
 
 /// The function that makes a tuple of a list.
 const MAKE: &str = "__tuple";
@@ -39,7 +39,7 @@ pub(crate) fn add_function(environment: &mut Environment<'static>) {
         .add_function(MAKE, |items: Value| -> Result<Value, Error> { Ok(Tuple::of(items.try_iter()?.collect())) });
 }
 
-/// Where what a tag assigns to has ended: brackets before are no values.
+/// The end of what a tag assigns to: brackets before it are no values.
 fn targets_end(piece: Piece<'_>) -> usize {
     let text = piece.text();
     match piece.tag_name() {

@@ -3,7 +3,7 @@
 use minijinja::Error;
 use minijinja::value::{Value, ValueKind};
 
-use crate::python_arguments::{Arguments, refused};
+use crate::python::arguments::{Arguments, refused};
 
 /// Powers of ten beyond which a float is no longer exact.
 const EXACT_POWER: i64 = 22;

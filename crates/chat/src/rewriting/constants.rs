@@ -4,7 +4,7 @@
 
 use minijinja::Environment;
 
-use crate::tags::{Piece, pieces, words};
+use crate::rewriting::tags::{Piece, pieces, words};
 
 /// The variable.
 const TRUE: &str = "__true";

@@ -3,7 +3,7 @@
 use minijinja::Error;
 use minijinja::value::Value;
 
-use crate::python_arguments::Arguments;
+use crate::python::arguments::Arguments;
 
 /// The items of `[start:stop:step]`, whose parts are the arguments.
 pub(crate) fn items<T: Clone>(items: &[T], args: &[Value]) -> Result<Vec<T>, Error> {

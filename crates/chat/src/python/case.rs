@@ -2,8 +2,8 @@
 
 use minijinja::Error;
 
-use crate::python_arguments::refused;
-use crate::python_classes::{is_cased, is_title_letter};
+use crate::python::arguments::refused;
+use crate::python::classes::{is_cased, is_title_letter};
 
 /// `str.capitalize`, `title`, `swapcase` or `casefold`; `None` for another method.
 pub(crate) fn change(method: &str, text: &str) -> Result<Option<String>, Error> {

@@ -1,6 +1,14 @@
 //! A template's text as the engine takes it: what it would read otherwise than Jinja is written in other words, or refused.
 
-use crate::{constants, macros, namespaces, raw_blocks, string_escapes, subscripts, tuples};
+pub(crate) mod constants;
+pub(crate) mod generation_tags;
+pub(crate) mod macros;
+pub(crate) mod namespaces;
+pub(crate) mod raw_blocks;
+pub(crate) mod string_escapes;
+pub(crate) mod subscripts;
+pub(crate) mod tags;
+pub(crate) mod tuples;
 
 /// The rewritten text.
 ///

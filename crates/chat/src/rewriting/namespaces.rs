@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
-use crate::python_values;
-use crate::tags::{Piece, pieces, unquoted, words};
+use crate::python::values;
+use crate::rewriting::tags::{Piece, pieces, unquoted, words};
 
 /// The function that assigned values pass through.
 const CHECK: &str = "__without_namespace";
@@ -49,7 +49,7 @@ fn holds_namespace(value: &Value) -> bool {
             return true;
         }
         match value.kind() {
-            ValueKind::Iterable => match python_values::look_through(&value) {
+            ValueKind::Iterable => match values::look_through(&value) {
                 Some(items) => left.extend(items),
                 None => return true,
             },

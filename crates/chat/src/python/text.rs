@@ -6,8 +6,8 @@ use std::fmt::Write;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
-use crate::python_arguments::bound_size;
-use crate::python_values::{self, View};
+use crate::python::arguments::bound_size;
+use crate::python::values::{self, View};
 
 /// The deepest nesting that is read: what lies deeper is `...`, as Python shows a list in itself.
 pub(crate) const DEEPEST: usize = 500;
@@ -39,9 +39,9 @@ pub(crate) fn repr_of(value: &Value) -> Result<String, Error> {
 
 fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
     bound_size("text", 1, 0, out.len())?;
-    let is_list = value.kind() == ValueKind::Seq || python_values::is_lazy_list(value);
+    let is_list = value.kind() == ValueKind::Seq || values::is_lazy_list(value);
     let type_name = value.as_object().map_or("", |object| object.type_name());
-    let is_tuple = python_values::is_tuple(value) || type_name.ends_with("::GroupTuple");
+    let is_tuple = values::is_tuple(value) || type_name.ends_with("::GroupTuple");
     match value.kind() {
         ValueKind::Seq | ValueKind::Map if depth >= DEEPEST => out.push_str("..."),
         ValueKind::Undefined => out.push_str("Undefined"),

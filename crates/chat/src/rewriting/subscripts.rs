@@ -5,8 +5,8 @@
 //!
 //! With a step: where it is negative, the engine's ends are off by one.
 
-use crate::python_values::is_dict_method;
-use crate::tags::{Piece, pieces, unquoted};
+use crate::python::values::is_dict_method;
+use crate::rewriting::tags::{Piece, pieces, unquoted};
 
 /// The method for an item.
 pub(crate) const ITEM: &str = "__item";

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Value, ValueIter, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
-use crate::python_arguments::{Arguments, refused};
-use crate::{python_slice, python_text, subscripts};
+use crate::python::arguments::{Arguments, refused};
+use crate::python::{slice, text};
+use crate::rewriting::subscripts;
 
 /// A value of the context, whose lists and dictionaries print as Python's.
 pub(crate) fn from_context(value: &Value) -> Value {
@@ -72,14 +73,14 @@ pub(crate) fn call(value: &Value, method: &str, args: &[Value]) -> Result<Value,
             args.required(0)?;
             Ok(found.unwrap_or_else(|| args.value(1).cloned().unwrap_or_else(|| Value::from(()))))
         }
-        (ValueKind::Map, subscripts::ITEM) if !python_text::is_engines_own(value) => {
+        (ValueKind::Map, subscripts::ITEM) if !text::is_engines_own(value) => {
             let args = Arguments::bind(method, [""], args)?;
             let found = value.as_object().and_then(|object| object.get_value(args.value(0)?));
             Ok(found.or_else(|| self::method(value.clone(), args.value(0)?.as_str()?)).unwrap_or_default())
         }
         (_, subscripts::SLICE) if is_list => {
             let items: Vec<Value> = value.try_iter()?.collect();
-            let sliced = python_slice::items(&items, args)?;
+            let sliced = slice::items(&items, args)?;
             Ok(if is_tuple(value) { Tuple::of(sliced) } else { list(sliced) })
         }
         (ValueKind::Map, "copy") => Arguments::bind(method, [], args).map(|_| value.clone()),
@@ -123,7 +124,7 @@ fn method(dict: Value, name: &str) -> Option<Value> {
 }
 
 fn print(this: Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(&python_text::str_of(&this).unwrap_or_else(|error| error.to_string()))
+    f.write_str(&text::str_of(&this).unwrap_or_else(|error| error.to_string()))
 }
 
 /// A Python `list`.
@@ -313,7 +314,7 @@ impl Object for Generator {
     }
 }
 
-/// What is left of a generator.
+/// The rest of a generator.
 struct Left(Arc<Generator>);
 
 impl Iterator for Left {

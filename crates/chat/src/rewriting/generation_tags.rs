@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::tags::pieces;
+use crate::rewriting::tags::pieces;
 
 /// Marks around the text of a block: noncharacters of Unicode, which are for internal use.
 const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];

@@ -1,6 +1,6 @@
 //! Escapes in the strings of a template that Python reads and the engine leaves as they are, or the other way round.
 
-use crate::tags::{Piece, pieces};
+use crate::rewriting::tags::{Piece, pieces};
 
 /// Writes them as both read them.
 ///

@@ -3,10 +3,11 @@
 use minijinja::value::Value;
 use minijinja::{Error, ErrorKind};
 
-use crate::python_arguments::{Arguments, bound_size, refused};
-use crate::python_text::is_space;
-use crate::python_values::Tuple;
-use crate::{python_case, python_classes, python_format, python_slice, python_values, subscripts};
+use crate::python::arguments::{Arguments, bound_size, refused};
+use crate::python::text::is_space;
+use crate::python::values::Tuple;
+use crate::python::{case, classes, format, slice, values};
+use crate::rewriting::subscripts;
 
 /// The result of `text.method(args)`; an unknown method is the error of that kind.
 pub(crate) fn call(value: &Value, text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
@@ -64,7 +65,7 @@ fn changed(text: &str, method: &str, args: &[Value]) -> Result<Option<String>, E
         }
         "join" => {
             let args = Arguments::bind(method, [""], args)?;
-            let parts = python_values::iterate("join", args.required(0)?)?.map(|item| {
+            let parts = values::iterate("join", args.required(0)?)?.map(|item| {
                 let part = item.as_str().filter(|_| !item.is_safe()).map(str::to_string);
                 part.ok_or_else(|| args.refuse(&format!("expected strings, got {}", item.kind())))
             });
@@ -72,15 +73,15 @@ fn changed(text: &str, method: &str, args: &[Value]) -> Result<Option<String>, E
         }
         subscripts::SLICE => {
             let chars: Vec<char> = text.chars().collect();
-            Ok(Some(python_slice::items(&chars, args)?.into_iter().collect()))
+            Ok(Some(slice::items(&chars, args)?.into_iter().collect()))
         }
-        "format" => python_format::braces(text, args).map(Some),
+        "format" => format::braces(text, args).map(Some),
         "upper" | "lower" | "capitalize" | "title" | "swapcase" | "casefold" => {
             Arguments::bind(method, [], args)?;
             match method {
                 "upper" => Ok(Some(text.to_uppercase())),
                 "lower" => Ok(Some(text.to_lowercase())),
-                _ => python_case::change(method, text),
+                _ => case::change(method, text),
             }
         }
         _ => Ok(None),
@@ -89,7 +90,7 @@ fn changed(text: &str, method: &str, args: &[Value]) -> Result<Option<String>, E
 
 /// Methods that return something else.
 fn answered(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
-    let texts = |parts: Vec<&str>| Ok(Some(python_values::list(parts.into_iter().map(Value::from).collect())));
+    let texts = |parts: Vec<&str>| Ok(Some(values::list(parts.into_iter().map(Value::from).collect())));
     match method {
         "split" | "rsplit" => {
             let args = Arguments::bind(method, ["sep", "maxsplit"], args)?;
@@ -145,7 +146,7 @@ fn answered(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, E
             if let Some(part) = given.as_str() {
                 return Ok(Some(Value::from(has(part))));
             }
-            if !python_values::is_tuple(given) {
+            if !values::is_tuple(given) {
                 return Err(args.refuse(&format!("expected a string or a tuple of strings, got {}", given.kind())));
             }
             for part in given.try_iter()? {
@@ -157,7 +158,7 @@ fn answered(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, E
             }
             Ok(Some(Value::from(false)))
         }
-        _ => match python_classes::is(method, text)? {
+        _ => match classes::is(method, text)? {
             Some(is) => Arguments::bind(method, [], args).map(|_| Some(Value::from(is))),
             None => Ok(None),
         },
