@@ -1,5 +1,5 @@
 //! Small templates against `transformers`: expressions, filters, tests, methods and tags, each rendered as there or refused.
-//! What is refused although it is rendered there, and what is rendered otherwise, is listed in golden/differences.json.
+//! Templates that are refused although they are rendered there, and those rendered otherwise, stand in golden/differences.json.
 
 use std::collections::BTreeSet;
 use std::path::Path;
