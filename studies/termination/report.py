@@ -272,22 +272,27 @@ def summary(found):
 BARE = ("one_word", "ends_at_once", "arithmetic")
 
 
+def by_arm(rows, item):
+    """Rows of the model before by what they are of, and those of each arm and rate by seed."""
+    before, arms = {}, defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        of = before if row["arm"] == "start" else arms[row["arm"], row["learning_rate"]][row["seed"]]
+        of[row[item]] = row
+    return before, {key: list(runs.values()) for key, runs in arms.items()}
+
+
 def gold(rows):
     """Mean differences of the real model's arms from the model before, over prompts with bare gold answers and over the others."""
-    models = defaultdict(dict)
-    for row in rows:
-        models[row["arm"], row["learning_rate"], row["seed"]][row["prompt"]] = row
-    before = next(prompts for (arm, _, _), prompts in models.items() if arm == "start")
+    before, arms = by_arm(rows, "prompt")
     keys = ["eos_logp_gold", "eos_rate", DRIFT[0]]
     lines = ["| lr | arm | " + " | ".join(f"{MEASURES[key]}, {kind}" for kind in ("bare", "its own") for key in keys) + " |", "|---" * 8 + "|"]
-    for (arm, rate, _), prompts in sorted(models.items(), key=lambda item: (item[0][1] or 0, order(item[0][0]))):
-        if arm == "start":
-            continue
+    for (arm, rate), runs in sorted(arms.items(), key=lambda item: (item[0][1], order(item[0][0]))):
         shown = []
         for bare in (True, False):
             for key in keys:
-                both = [(row[key], before[prompt][key]) for prompt, row in prompts.items() if prompt.startswith(BARE) == bare]
-                shown.append(signed(statistics.mean(now - then for now, then in both if None not in (now, then))))
+                rows = [(row, before[prompt]) for run in runs for prompt, row in run.items() if prompt.startswith(BARE) == bare]
+                changes = [now[key] - then[key] for now, then in rows if None not in (now[key], then[key])]
+                shown.append(signed(statistics.mean(changes)))
         lines.append(f"| {rate:g} | {arm} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
@@ -299,21 +304,19 @@ HELD_OUT = {
 
 
 def held_out(rows):
-    """Means over held-out pairs, and differences from the model before with 95 % intervals over pairs."""
-    models = defaultdict(dict)
-    for row in rows:
-        models[row["arm"], row["learning_rate"], row["seed"]][row["pair"]] = row
-    before = next(pairs for (arm, _, _), pairs in models.items() if arm == "start")
+    """Means over held-out pairs and seeds, and differences from the model before with 95 % intervals over pairs."""
+    before, arms = by_arm(rows, "pair")
     lines = ["| arm | lr | pairs | " + " | ".join(HELD_OUT.values()) + " |", "|---" * (len(HELD_OUT) + 3) + "|"]
-    for (arm, rate, _), pairs in models.items():
+    for (arm, rate), runs in {("start", None): [before], **arms}.items():
         shown = []
         for key in HELD_OUT:
-            mean = f"{average(list(pairs.values()), key):.2f}".replace("-", "−")
+            mean = f"{average([row for run in runs for row in run.values()], key):.2f}".replace("-", "−")
             if arm != "start":
-                low, high = stats.interval(stats.crossed([{pair: row[key] - before[pair][key] for pair, row in pairs.items()}])[1])
+                changes = [{pair: row[key] - before[pair][key] for pair, row in run.items()} for run in runs]
+                low, high = stats.interval(stats.crossed(changes)[1])
                 mean += f" [{signed(low)}, {signed(high)}]"
             shown.append(mean)
-        lines.append(f"| {arm} | {'' if rate is None else f'{rate:g}'} | {len(pairs)} | " + " | ".join(shown) + " |")
+        lines.append(f"| {arm} | {'' if rate is None else f'{rate:g}'} | {len(before)} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
