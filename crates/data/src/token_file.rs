@@ -278,10 +278,20 @@ impl TokenFile {
         mut visit: impl FnMut(usize, Entry) -> Result<(), DatasetError>,
     ) -> Result<(), DatasetError> {
         let path = self.path.clone();
-        let lost = |error: io::Error| DatasetError::Tokens { file: path.to_path_buf(), source: error };
+        let cached = match &self.lines {
+            Lines::Cached(path) => Some(path.clone()),
+            Lines::Unnamed(_) | Lines::Memory(_) => None,
+        };
+        let lost = |error: io::Error| {
+            let source = match &cached {
+                Some(cached) => io::Error::new(error.kind(), format!("{}: {error}", cached.display())),
+                None => error,
+            };
+            DatasetError::Tokens { file: path.to_path_buf(), source }
+        };
         let mut lines: Box<dyn BufRead + '_> = match &mut self.lines {
             Lines::Cached(path) => {
-                let gone = || io::Error::other(format!("{}: gone or no longer readable", path.display()));
+                let gone = || io::Error::other("gone or no longer readable");
                 Box::new(cache::open_entry(path).ok_or_else(gone).map_err(lost)?)
             }
             Lines::Unnamed(file) => {

@@ -48,6 +48,9 @@ pub(crate) struct State {
     schema: u32,
     /// Steps taken, those skipped included.
     step: u64,
+    /// True if it was written because the run was interrupted, at a step without a checkpoint of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    interrupted: bool,
     /// Updates of the optimizer.
     updates: u64,
     winsor: LossState,
@@ -59,6 +62,15 @@ pub(crate) struct State {
     /// Data and models of the steps; absent in checkpoints of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+}
+
+/// Place and occasion of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct After {
+    /// Steps taken.
+    pub step: u64,
+    /// True if the run was interrupted there.
+    pub interrupted: bool,
 }
 
 /// A complete checkpoint on disk.
@@ -113,30 +125,30 @@ pub(crate) fn save_model(decoder: &Decoder, dir: &Path, sources: Sources<'_>) ->
     decoder.save(dir, &SaveOptions { source, ..SaveOptions::default() })
 }
 
-/// Writes the checkpoint after `step` steps.
+/// Writes a checkpoint.
 ///
 /// # Errors
 /// If a weight is not finite or a file cannot be written. Earlier checkpoints stay, the incomplete one is removed.
 pub(crate) fn save(
     checkpoints: &Path,
-    step: u64,
+    after: After,
     learner: &Learner,
     loop_state: &LoopState,
     origin: &Origin,
     sources: Sources<'_>,
 ) -> Result<PathBuf, TrainError> {
-    let dir = checkpoints.join(format!("step-{step}"));
+    let dir = checkpoints.join(format!("step-{}", after.step));
     if smpo_files::is_dir(&dir)? {
         return Ok(dir); // the same step of the same run: already whole
     }
-    learner.check_finite(step)?;
-    write_dir_whole(&dir, |staging| fill(staging, step, learner, loop_state, origin, sources))?;
+    learner.check_finite(after.step)?;
+    write_dir_whole(&dir, |staging| fill(staging, after, learner, loop_state, origin, sources))?;
     Ok(dir)
 }
 
 fn fill(
     partial: &Path,
-    step: u64,
+    After { step, interrupted }: After,
     learner: &Learner,
     loop_state: &LoopState,
     origin: &Origin,
@@ -150,6 +162,7 @@ fn fill(
     let state = State {
         schema: SCHEMA_VERSION,
         step,
+        interrupted,
         updates: learner.optimizer().steps(),
         winsor: learner.winsor().clone(),
         loss_scale: learner.loss_scale(),
@@ -204,6 +217,11 @@ impl Checkpoint {
             ErrorKind::NotFound => self.damaged(format!("{name} is missing")),
             _ => io(&path, "read")(error),
         })
+    }
+
+    /// True if an interruption left it; a damaged one is not known to be.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.state().is_ok_and(|state| state.interrupted)
     }
 
     /// Reads `state.json`.

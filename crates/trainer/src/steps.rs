@@ -8,7 +8,7 @@ use smpo_data::{Row, TokenizedCompletion, order};
 use smpo_devices::OpenDevice;
 use smpo_tracking::{Follower, Settings, Status};
 
-use crate::checkpoint::{self, LoopState, Sources};
+use crate::checkpoint::{self, After, Checkpoint, LoopState, Sources};
 use crate::config::{Due, Interval, Reporter, TrainConfig};
 use crate::early_stopping::{Action, Rules};
 use crate::error::{TrainError, io};
@@ -190,7 +190,10 @@ impl Steps<'_> {
                 break;
             }
             if ranks.any(stop.load(Ordering::SeqCst))? {
-                self.save(index, logs.as_deref(), watch)?;
+                // Before the first step there is nothing to keep.
+                if index > 0 {
+                    self.save(index, true, logs.as_deref(), watch)?;
+                }
                 return Ok(Finish::Stopped { step: index });
             }
             let record = self.step(index, batches.rows_of(index - since), plan, watch)?;
@@ -209,7 +212,7 @@ impl Steps<'_> {
             let due = record.step < total_steps && periodic;
             // A model that gave no finite step may be broken: it must not take the place of one that is not.
             if save || due && self.not_finite.is_none() {
-                self.save(record.step, logs.as_deref(), watch)?;
+                self.save(record.step, false, logs.as_deref(), watch)?;
             }
         }
         self.claim()?;
@@ -357,12 +360,19 @@ impl Steps<'_> {
         Ok(())
     }
 
-    fn save(&mut self, step: u64, logs: Option<&Logs>, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+    fn save(
+        &mut self,
+        step: u64,
+        interrupted: bool,
+        logs: Option<&Logs>,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError> {
         self.claim()?;
         let path = self.learner.moments().lead(|| {
             logs.map_or(Ok(()), |logs| logs.metrics.sync())?;
             let checkpoints = self.dir.checkpoints();
-            let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.origin, self.sources())?;
+            let after = After { step, interrupted };
+            let path = checkpoint::save(&checkpoints, after, &self.learner, &self.state, self.origin, self.sources())?;
             self.remove_superseded()?;
             Ok(path)
         })?;
@@ -372,14 +382,20 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Removes the checkpoints that later ones have replaced.
+    /// Removes the checkpoints that later ones have replaced. One of an interruption, which a run without it would not have, does
+    /// not count, and goes with the next.
     fn remove_superseded(&self) -> Result<(), TrainError> {
         let checkpoints = self.dir.checkpoints();
-        let steps: Vec<u64> = checkpoint::list(&checkpoints)?.into_iter().map(|found| found.step).collect();
-        for old in self.state.early_stopping.superseded(&self.rules, &steps, self.config.save_total_limit) {
-            checkpoint::remove(&checkpoints, old)?;
-        }
-        Ok(())
+        let mut found = checkpoint::list(&checkpoints)?;
+        let newest = found.pop();
+        let (interrupted, mut regular): (Vec<_>, Vec<_>) = found.into_iter().partition(Checkpoint::is_interrupted);
+        regular.extend(newest.filter(|newest| !newest.is_interrupted()));
+        let steps: Vec<u64> = regular.iter().map(|found| found.step).collect();
+        let superseded = self.state.early_stopping.superseded(&self.rules, &steps, self.config.save_total_limit);
+        superseded
+            .into_iter()
+            .chain(interrupted.into_iter().map(|found| found.step))
+            .try_for_each(|old| checkpoint::remove(&checkpoints, old))
     }
 
     /// Writes `model/`: the model as it is, or that of the checkpoint which is the result.
@@ -404,7 +420,9 @@ impl Steps<'_> {
                 checkpoint::save_model(self.learner.decoder(), model, self.sources())?;
             }
         }
-        Ok(())
+        let checkpoints = self.dir.checkpoints();
+        let newest = checkpoint::list(&checkpoints)?.pop().filter(Checkpoint::is_interrupted);
+        newest.map_or(Ok(()), |newest| checkpoint::remove(&checkpoints, newest.step))
     }
 }
 

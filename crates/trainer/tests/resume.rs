@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -320,6 +321,40 @@ fn with_and_without_a_stop(case: &Case, config: impl Fn(TrainConfigBuilder) -> T
         done(&config);
         result(&config)
     })
+}
+
+#[test]
+fn checkpoints_of_interruptions_go_once_they_are_not_needed() {
+    let case = Case::new();
+    for every in [Some(2), Some(100), None] {
+        let left = |stops: &[u64]| {
+            let run = case.path("run");
+            let _ = std::fs::remove_dir_all(&run);
+            let config = case.config().save_total_limit(2);
+            let config = every.map_or(config.clone(), |every| config.save_steps(every)).build().unwrap();
+            stops.iter().for_each(|step| stopped_at(&config, *step));
+            done(&config);
+            let entries = std::fs::read_dir(run.join("checkpoints")).into_iter().flatten();
+            entries.map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>()
+        };
+        let uninterrupted = left(&[]);
+        for stops in [&[3][..], &[1, 3, 5], &[4, 7]] {
+            assert_eq!(left(stops), uninterrupted, "every {every:?} steps, stopped at {stops:?}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_interrupted_before_its_first_step_has_no_checkpoint() {
+    let case = Case::new();
+    let config = case.config().build().unwrap();
+    let stop = AtomicBool::new(false);
+    let finish = train(&config, EarlierRun::Resume, &stop, &mut |event| {
+        stop.fetch_or(matches!(event, Event::Data(_)), Ordering::SeqCst);
+    });
+    assert_eq!(finish.unwrap(), Finish::Stopped { step: 0 });
+    assert!(!config.output_dir.join("checkpoints").exists());
+    assert_eq!(done(&config).steps.first(), Some(&1));
 }
 
 #[test]
