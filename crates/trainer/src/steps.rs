@@ -285,7 +285,7 @@ impl Steps<'_> {
         ranks.agree(logs.as_deref_mut().map_or(Ok(()), |logs| logs.append(&record)))?;
         watch(Event::Step(&record));
         if self.judge(&record) {
-            self.save(0, logs.as_deref(), watch)?;
+            self.save(0, false, logs.as_deref(), watch)?;
         }
         Ok(())
     }
