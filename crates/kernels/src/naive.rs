@@ -121,11 +121,15 @@ pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::clamped_swiglu`].
 pub fn clamped_swiglu(gate: &Tensor, up: &Tensor, clamp: Clamp) -> Result<Tensor> {
-    let limit = f64::from(clamp.limit);
-    let gate = gate.minimum(limit)?;
-    let up = up.maximum(-limit)?.minimum(limit)?;
+    let gate = at_most(gate, clamp.limit)?;
+    let up = at_most(&at_most(up, clamp.limit)?.neg()?, clamp.limit)?.neg()?;
     let sigmoid = (gate.affine(-f64::from(clamp.alpha), 0.0)?.exp()? + 1.0)?.recip()?;
     ((gate * sigmoid)? * (up + 1.0)?)?.contiguous()
+}
+
+/// The elements up to a limit. At the limit the gradient passes, as in PyTorch; candle's `minimum` halves it there.
+fn at_most(x: &Tensor, limit: f32) -> Result<Tensor> {
+    x.le(limit)?.where_cond(x, &x.ones_like()?.affine(f64::from(limit), 0.0)?)
 }
 
 /// See [`crate::gated_halves`].

@@ -229,15 +229,17 @@ fn gated_units_stay_finite_far_out() {
 fn a_clamped_gate_is_cut_above_and_up_on_both_sides() {
     let clamp = kernels::Clamp { alpha: 1.702, limit: 7.0 };
     let var = |values: &[f32]| Var::new(values, &candle_core::Device::Cpu).unwrap();
-    let (gate, up) = (var(&[1e4, -1e4, 7.0, 8.0]), var(&[1e4, 2.0, -7.0, -8.0]));
-    let y = kernels::clamped_swiglu(&gate, &up, clamp).unwrap();
-    // σ(1.702 · 7) is one to six digits.
-    assert_close("values", &flat(&y), &[8.0 * 7.0, 0.0, -6.0 * 7.0, -6.0 * 7.0], 1e-4);
-    let store = y.sum_all().unwrap().backward().unwrap();
-    let of = |var: &Var| flat(store.get(var).unwrap());
-    // At the limit the gradient passes, beyond it none does.
-    assert_close("gate", &of(&gate), &[0.0, 0.0, -6.0, 0.0], 1e-3);
-    assert_close("up", &of(&up), &[0.0, 0.0, 7.0, 0.0], 1e-3);
+    let (gate, up) = (var(&[1e4, -20.0, 7.0, 8.0]), var(&[1e4, 2.0, -7.0, -8.0]));
+    let fused = kernels::clamped_swiglu(&gate, &up, clamp).unwrap();
+    for y in [fused, naive::clamped_swiglu(&gate, &up, clamp).unwrap()] {
+        // σ(1.702 · 7) is one to six digits.
+        assert_close("values", &flat(&y), &[8.0 * 7.0, 0.0, -6.0 * 7.0, -6.0 * 7.0], 1e-4);
+        let store = y.sum_all().unwrap().backward().unwrap();
+        let of = |var: &Var| flat(store.get(var).unwrap());
+        // At the limit the gradient passes, beyond it none does.
+        assert_close("gate", &of(&gate), &[0.0, 0.0, -6.0, 0.0], 1e-3);
+        assert_close("up", &of(&up), &[0.0, 0.0, 7.0, 0.0], 1e-3);
+    }
     let refusal = |clamp| kernels::clamped_swiglu(&gate, &up, clamp).unwrap_err().to_string();
     assert!(refusal(kernels::Clamp { limit: 0.0, ..clamp }).contains("a limit above 0"));
     let error = kernels::emulate(|| kernels::clamped_swiglu(&gate, &up, clamp)).unwrap_err();
