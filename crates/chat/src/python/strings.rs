@@ -5,7 +5,6 @@ use minijinja::{Error, ErrorKind};
 
 use crate::python::arguments::{Arguments, bound_size, refused};
 use crate::python::text::is_space;
-use crate::python::values::Tuple;
 use crate::python::{case, classes, format, slice, values};
 use crate::rewriting::subscripts;
 
@@ -114,7 +113,7 @@ fn answered(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, E
                 "partition" => text.split_once(separator).map_or([text, "", ""], |(a, b)| [a, separator, b]),
                 _ => text.rsplit_once(separator).map_or(["", "", text], |(a, b)| [a, separator, b]),
             };
-            Ok(Some(Tuple::of(parts.map(Value::from).to_vec())))
+            Ok(Some(values::tuple(parts.map(Value::from).to_vec())))
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {
             let args = Arguments::bind(method, ["", "", ""], args)?;

@@ -31,7 +31,11 @@ pub(crate) fn from_context(value: &Value) -> Value {
 }
 
 pub(crate) fn list(items: Vec<Value>) -> Value {
-    Value::from_object(List(items))
+    Value::from_object(Sequence { items, is_tuple: false })
+}
+
+pub(crate) fn tuple(items: Vec<Value>) -> Value {
+    Value::from_object(Sequence { items, is_tuple: true })
 }
 
 /// The items of a value; an error for what Python cannot run through.
@@ -50,7 +54,7 @@ pub(crate) fn pairs(dict: &Value) -> impl Iterator<Item = Value> + use<> {
     let keys: Vec<Value> = dict.try_iter().into_iter().flatten().collect();
     keys.into_iter().map(move |key| {
         let item = dict.get_item(&key).unwrap_or_default();
-        Tuple::of(vec![key, item])
+        tuple(vec![key, item])
     })
 }
 
@@ -81,7 +85,7 @@ pub(crate) fn call(value: &Value, method: &str, args: &[Value]) -> Result<Value,
         (_, subscripts::SLICE) if is_list => {
             let items: Vec<Value> = value.try_iter()?.collect();
             let sliced = slice::items(&items, args)?;
-            Ok(if is_tuple(value) { Tuple::of(sliced) } else { list(sliced) })
+            Ok(if is_tuple(value) { tuple(sliced) } else { list(sliced) })
         }
         (ValueKind::Map, "copy") => Arguments::bind(method, [], args).map(|_| value.clone()),
         _ if !is_list => Err(Error::from(ErrorKind::UnknownMethod)),
@@ -127,49 +131,24 @@ fn print(this: Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&text::str_of(&this).unwrap_or_else(|error| error.to_string()))
 }
 
-/// A Python `list`.
+/// A Python `list` or `tuple`.
 #[derive(Debug)]
-pub(crate) struct List(Vec<Value>);
+struct Sequence {
+    items: Vec<Value>,
+    is_tuple: bool,
+}
 
-impl Object for List {
+impl Object for Sequence {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Seq
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.get(key.as_usize()?).cloned()
+        self.items.get(key.as_usize()?).cloned()
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Seq(self.0.len())
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(Value::from_dyn_object(Arc::clone(self)), f)
-    }
-}
-
-/// A Python `tuple`.
-#[derive(Debug)]
-pub(crate) struct Tuple(Vec<Value>);
-
-impl Tuple {
-    pub fn of(items: Vec<Value>) -> Value {
-        Value::from_object(Tuple(items))
-    }
-}
-
-impl Object for Tuple {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Seq
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.get(key.as_usize()?).cloned()
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Seq(self.0.len())
+        Enumerator::Seq(self.items.len())
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +158,7 @@ impl Object for Tuple {
 
 /// True for tuples.
 pub(crate) fn is_tuple(value: &Value) -> bool {
-    value.downcast_object_ref::<Tuple>().is_some()
+    value.downcast_object_ref::<Sequence>().is_some_and(|sequence| sequence.is_tuple)
 }
 
 /// A Python `dict`. Its methods come before items of the same names where a template asks for an attribute.

@@ -4,18 +4,15 @@
 
 use minijinja::Environment;
 
-use crate::rewriting::tags::{Piece, pieces, words};
+use crate::rewriting::tags::{map_code, words};
 
 /// The variable.
 const TRUE: &str = "__true";
 
 /// Puts the variable where it is needed; a template without such an `and` is unchanged.
 pub(crate) fn guard(source: &str) -> String {
-    let guarded = |piece: Piece<'_>| {
+    map_code(source, |piece| {
         let text = piece.text();
-        if matches!(piece, Piece::Text(_)) {
-            return text.to_owned();
-        }
         let (mut out, mut done) = (String::with_capacity(text.len()), 0);
         for (at, word) in words(text) {
             let end = at + word.len();
@@ -26,8 +23,7 @@ pub(crate) fn guard(source: &str) -> String {
             }
         }
         out + &text[done..]
-    };
-    pieces(source).map(guarded).collect()
+    })
 }
 
 /// Adds the variable.

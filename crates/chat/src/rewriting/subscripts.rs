@@ -6,7 +6,7 @@
 //! With a step: where it is negative, the engine's ends are off by one.
 
 use crate::python::values::is_dict_method;
-use crate::rewriting::tags::{Piece, pieces, unquoted};
+use crate::rewriting::tags::{map_code, replaced, unquoted};
 
 /// The method for an item.
 pub(crate) const ITEM: &str = "__item";
@@ -15,11 +15,7 @@ pub(crate) const SLICE: &str = "__slice";
 
 /// Writes such subscripts as calls.
 pub(crate) fn mark(source: &str) -> String {
-    let marked = |piece: Piece<'_>| match piece {
-        Piece::Text(text) => text.to_owned(),
-        Piece::Tag(text) | Piece::Expression(text) => mark_code(text),
-    };
-    pieces(source).map(marked).collect()
+    map_code(source, |piece| mark_code(piece.text()))
 }
 
 fn mark_code(code: &str) -> String {
@@ -54,14 +50,7 @@ fn mark_code(code: &str) -> String {
             _ => {}
         }
     }
-    marks.sort_unstable();
-    let (mut out, mut done) = (String::with_capacity(code.len()), 0);
-    for (at, mark) in marks {
-        out.push_str(&code[done..at]);
-        out.push_str(&mark);
-        done = at + 1;
-    }
-    out + &code[done..]
+    replaced(code, marks)
 }
 
 /// True for the name of a method in quotes.

@@ -98,6 +98,28 @@ pub(crate) fn unquoted(code: &str) -> impl Iterator<Item = (usize, u8)> + '_ {
     })
 }
 
+/// A template with its tags and expressions changed.
+pub(crate) fn map_code(source: &str, change: impl Fn(Piece<'_>) -> String) -> String {
+    let changed = |piece: Piece<'_>| match piece {
+        Piece::Text(text) => text.to_owned(),
+        code => change(code),
+    };
+    pieces(source).map(changed).collect()
+}
+
+/// Code with the bytes at some places, of ASCII, replaced.
+pub(crate) fn replaced<T: AsRef<str>>(code: &str, places: impl IntoIterator<Item = (usize, T)>) -> String {
+    let mut places: Vec<(usize, T)> = places.into_iter().collect();
+    places.sort_unstable_by_key(|(at, _)| *at);
+    let (mut out, mut done) = (String::with_capacity(code.len()), 0);
+    for (at, text) in places {
+        out.push_str(&code[done..at]);
+        out.push_str(text.as_ref());
+        done = at + 1;
+    }
+    out + &code[done..]
+}
+
 /// The words of a piece of code, with their places.
 pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut bytes = unquoted(code).peekable();

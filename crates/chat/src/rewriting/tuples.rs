@@ -3,8 +3,8 @@
 use minijinja::value::Value;
 use minijinja::{Environment, Error};
 
-use crate::python::values::Tuple;
-use crate::rewriting::tags::{Piece, pieces, unquoted, words};
+use crate::python::values;
+use crate::rewriting::tags::{Piece, map_code, replaced, unquoted, words};
 
 /// The function that makes a tuple of a list.
 const MAKE: &str = "__tuple";
@@ -13,30 +13,17 @@ const OPERATORS: [&str; 7] = ["and", "or", "not", "is", "if", "else", "elif"];
 
 /// Lets brackets with a comma make tuples.
 pub(crate) fn mark(source: &str) -> String {
-    let marked = |piece: Piece<'_>| match piece {
-        Piece::Text(text) => text.to_owned(),
-        Piece::Tag(text) | Piece::Expression(text) => {
-            let mut places: Vec<(usize, &str)> = Vec::new();
-            for (open, close) in tuples(text, targets_end(piece)) {
-                places.extend([(open, "__tuple(["), (close, "])")]);
-            }
-            places.sort_unstable();
-            let (mut out, mut done) = (String::with_capacity(text.len()), 0);
-            for (at, mark) in places {
-                out.push_str(&text[done..at]);
-                out.push_str(mark);
-                done = at + 1;
-            }
-            out + &text[done..]
-        }
-    };
-    pieces(source).map(marked).collect()
+    map_code(source, |piece| {
+        let text = piece.text();
+        let brackets = tuples(text, targets_end(piece));
+        replaced(text, brackets.into_iter().flat_map(|(open, close)| [(open, "__tuple(["), (close, "])")]))
+    })
 }
 
 /// Adds the function.
 pub(crate) fn add_function(environment: &mut Environment<'static>) {
     environment
-        .add_function(MAKE, |items: Value| -> Result<Value, Error> { Ok(Tuple::of(items.try_iter()?.collect())) });
+        .add_function(MAKE, |items: Value| -> Result<Value, Error> { Ok(values::tuple(items.try_iter()?.collect())) });
 }
 
 /// The end of what a tag assigns to: brackets before it are no values.

@@ -113,8 +113,8 @@ impl CheckReport {
 /// called with the rows checked so far; no report follows a break.
 ///
 /// # Errors
-/// When the file cannot be opened, the machine cannot read it to its end, or a temporary file for the hashes of many rows cannot be written; everything else is a
-/// finding.
+/// When the file cannot be opened, the machine cannot read it to its end, or a temporary file for the hashes of many rows
+/// cannot be written; everything else is a finding.
 pub fn check(
     path: impl AsRef<Path>,
     tokenizer: Option<&ChatTokenizer>,
