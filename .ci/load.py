@@ -3,9 +3,10 @@
 
     .ci/load.py SMPO DIR [results] [data] [soak] [server]
 
-Each part prints its figures and fails beyond its bounds. SMPO_LOAD=full takes the sizes that docs/reliability.md names; without it
-they are a tenth, for a few minutes on two cores.
+Each part prints its figures and fails beyond its bounds. SMPO_LOAD=full takes the sizes that docs/reliability.md names, SMPO_LOAD=hours
+those too, two hours of training and one of the server; without it they are a tenth, for a few minutes on two cores.
 """
+import gzip
 import http.server
 import json
 import os
@@ -20,7 +21,10 @@ from pathlib import Path
 
 SMPO, DIR = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 ROOT = Path(__file__).resolve().parent.parent
-FULL = os.environ.get("SMPO_LOAD") == "full"
+LOAD = os.environ.get("SMPO_LOAD", "")
+if LOAD not in ("", "full", "hours"):
+    sys.exit(f"SMPO_LOAD is {LOAD!r}, expected full, hours or none")
+FULL = LOAD != ""
 MIB = 1 << 20
 PADDING = "as long as prompts are " * 60
 # KiB of memory for each prompt with three samples; of two runs where a command takes two.
@@ -78,12 +82,14 @@ def results():
 def data():
     """`smpo data check` of preference files of two sizes: the peak is the same, what finds duplicates is on disk."""
     # Both have more rows than are held in memory.
-    sizes = (1000, 5000) if FULL else (600, 1200)
+    sizes = {"": (600, 1200), "full": (1000, 5000), "hours": (5000, 50000)}[LOAD]
+    # Compressed, fifty gigabytes need no disk of that size.
+    name, opened = ("preferences.jsonl.gz", lambda path: gzip.open(path, "wt", 1)) if LOAD == "hours" else ("preferences.jsonl", lambda path: open(path, "w"))
     rows = [json.loads(line) for line in open(ROOT / "datasets/demo/preferences.jsonl")]
     peaks, counts = [], []
     for size in sizes:
-        path, written, number = DIR / "preferences.jsonl", 0, 0
-        with open(path, "w") as file:
+        path, written, number = DIR / name, 0, 0
+        with opened(path) as file:
             while written < size * MIB:
                 row = dict(rows[number % len(rows)])
                 row["prompt"] = [{"role": "user", "content": f"Question {number}: {PADDING}"}]
@@ -106,7 +112,7 @@ def usage(pid):
 
 def soak():
     """Training with probe, evaluation and checkpoints: memory and file descriptors are flat."""
-    seconds = 600 if FULL else 60
+    seconds = {"": 60, "full": 600, "hours": 7200}[LOAD]
     base = ROOT / "datasets/demo"
     run = DIR / "soak"
     shutil.rmtree(run, ignore_errors=True)
@@ -164,6 +170,8 @@ class Misbehaving(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if LOAD == "hours":
+            time.sleep(0.2)
         with self.lock:
             dice = self.draw.random()
             Misbehaving.served += 1
@@ -202,7 +210,7 @@ class Misbehaving(http.server.BaseHTTPRequestHandler):
 
 def server():
     """A server that misbehaves on three requests of ten: nothing is lost, nothing is counted twice."""
-    prompts, samples = (2000, 4) if FULL else (300, 4)
+    prompts, samples = {"": (300, 4), "full": (2000, 4), "hours": (12000, 4)}[LOAD]
     http.server.ThreadingHTTPServer.handle_error = lambda *_: None
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)
     threading.Thread(target=served.serve_forever, daemon=True).start()
