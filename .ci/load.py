@@ -84,17 +84,20 @@ def data():
     # Both have more rows than are held in memory.
     sizes = {"": (600, 1200), "full": (1000, 5000), "hours": (5000, 50000)}[LOAD]
     # Compressed, fifty gigabytes need no disk of that size.
-    name, opened = ("preferences.jsonl.gz", lambda path: gzip.open(path, "wt", 1)) if LOAD == "hours" else ("preferences.jsonl", lambda path: open(path, "w"))
+    path = DIR / ("preferences.jsonl.gz" if LOAD == "hours" else "preferences.jsonl")
+    opened = (lambda: gzip.open(path, "wb", 1)) if LOAD == "hours" else (lambda: open(path, "wb"))
+    # Each row in two pieces, around the number of its question.
     rows = [json.loads(line) for line in open(ROOT / "datasets/demo/preferences.jsonl")]
+    rows = [row | {"prompt": [{"role": "user", "content": f"Question <number>: {PADDING}"}]} for row in rows]
+    rows = [json.dumps(row).encode().split(b"<number>") for row in rows]
     peaks, counts = [], []
     for size in sizes:
-        path, written, number = DIR / name, 0, 0
-        with opened(path) as file:
+        written, number = 0, 0
+        with opened() as file:
             while written < size * MIB:
-                row = dict(rows[number % len(rows)])
-                row["prompt"] = [{"role": "user", "content": f"Question {number}: {PADDING}"}]
-                written += file.write(json.dumps(row) + "\n")
-                number += 1
+                numbers = range(number, number + len(rows))
+                written += file.write(b"".join(b"%s%d%s\n" % (head, n, tail) for n, (head, tail) in zip(numbers, rows)))
+                number += len(rows)
         memory, seconds = peak("data", "check", path, codes=(0, 1))
         peaks.append(memory)
         counts.append(number)

@@ -50,6 +50,13 @@ fn ends_of_lines_are_line_feeds_however_a_template_was_saved() {
 }
 
 #[test]
+fn a_template_has_the_variables_that_were_set() {
+    let template = ChatTemplate::from_source("{{ a }}", "t.jinja").unwrap().with_variable("a", 1);
+    assert_eq!(template.variables().get("a"), Some(&json!(1)));
+    assert_eq!(template.render(&[Message::user("a")][..], false).unwrap(), "1");
+}
+
+#[test]
 fn a_directory_or_file_that_is_no_models_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let told = |path: &std::path::Path| ChatTemplate::from_model_dir(path).unwrap_err().to_string();

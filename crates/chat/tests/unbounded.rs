@@ -66,6 +66,14 @@ fn five_hundred_containers_in_each_other_are_shown_and_one_more_is_not() {
 }
 
 #[test]
+fn a_template_that_runs_on_is_told_by_its_instructions() {
+    let counts = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}";
+    let error = render(counts).unwrap_err().to_string();
+    let expected = "t.jinja: the chat template did not end within 5000000 instructions; it loops, or repeats its input without bound";
+    assert_eq!(error, expected);
+}
+
+#[test]
 fn a_template_may_write_sixteen_times_what_it_is_given_and_16_mib() {
     let given = "x".repeat(1 << 20);
     let render = |source: &str| {
