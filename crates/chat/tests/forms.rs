@@ -1,7 +1,7 @@
 //! Forms in which a model directory gives its template, and messages in which a template expects them.
 
 use serde_json::{Value, json};
-use smpo_chat::{ChatTemplate, Message};
+use smpo_chat::{ChatTemplate, Message, TemplateInputs};
 
 fn rendered(form: &Value) -> Result<String, String> {
     let dir = tempfile::tempdir().unwrap();
@@ -42,11 +42,25 @@ fn ends_of_lines_are_line_feeds_however_a_template_was_saved() {
         (template.render(&[Message::user("a\r\nb")][..], false).unwrap(), template.source().to_string())
     };
     let (text, source) = template("\n");
+    assert!(source.starts_with("{% for m in messages %}\n") && source.ends_with("\nend\n"), "{source:?}");
     assert_eq!(text, "user\n: a\r\nb\nend");
     for end in ["\r\n", "\r"] {
         assert_eq!(template(end), (text.clone(), source.clone()), "{end:?}");
     }
     assert_eq!(rendered(&json!("a\r\nb\r")).as_deref(), Ok("a\nb"));
+}
+
+#[test]
+fn inputs_are_empty_without_any() {
+    let filled = [json!({ "tools": [1] }), json!({ "documents": [1] }), json!({ "chat_template_kwargs": { "a": 1 } })];
+    let is_empty = |inputs: &Value| serde_json::from_value::<TemplateInputs>(inputs.clone()).unwrap().is_empty();
+    assert!(is_empty(&json!({})) && !filled.iter().any(is_empty));
+}
+
+#[test]
+fn separators_of_none_are_those_of_python() {
+    let template = ChatTemplate::from_source("{{ [1, 2]|tojson(separators=none) }}", "t.jinja").unwrap();
+    assert_eq!(template.render(&[Message::user("a")][..], false).unwrap(), "[1, 2]");
 }
 
 #[test]
