@@ -66,6 +66,16 @@ fn five_hundred_containers_in_each_other_are_shown_and_one_more_is_not() {
 }
 
 #[test]
+fn the_order_of_lists_is_found_five_hundred_deep() {
+    let sorted = |times: usize| {
+        let nest = format!("{{% for i in range({times}) %}}{{% set ns.x = [ns.x] %}}{{% set ns.y = [ns.y] %}}{{% endfor %}}");
+        render(&format!("{{% set ns = namespace(x=1, y=2) %}}{nest}{{{{ [ns.y, ns.x] | sort | first == ns.x }}}}"))
+    };
+    assert_eq!(sorted(500).unwrap(), "True");
+    assert!(sorted(501).unwrap_err().to_string().contains("have none"));
+}
+
+#[test]
 fn a_template_that_runs_on_is_told_by_its_instructions() {
     let counts = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}";
     let error = render(counts).unwrap_err().to_string();
