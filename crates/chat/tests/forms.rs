@@ -51,6 +51,14 @@ fn ends_of_lines_are_line_feeds_however_a_template_was_saved() {
 }
 
 #[test]
+fn defaults_that_name_parameters_are_refused_behind_brackets_too() {
+    let refused = |source: &str| ChatTemplate::from_source(source, "t.jinja").err().map(|error| error.to_string());
+    let told = refused("{% macro f(a, b=(1), c=a) %}{% endmacro %}").unwrap();
+    assert!(told.contains("the default of the parameter `c` names another one, `a`"), "{told}");
+    assert_eq!(refused("{% macro f(a, b=(1), c=(2)) %}{% endmacro %}"), None);
+}
+
+#[test]
 fn inputs_are_empty_without_any() {
     let filled = [json!({ "tools": [1] }), json!({ "documents": [1] }), json!({ "chat_template_kwargs": { "a": 1 } })];
     let is_empty = |inputs: &Value| serde_json::from_value::<TemplateInputs>(inputs.clone()).unwrap().is_empty();

@@ -68,7 +68,8 @@ fn five_hundred_containers_in_each_other_are_shown_and_one_more_is_not() {
 #[test]
 fn the_order_of_lists_is_found_five_hundred_deep() {
     let sorted = |times: usize| {
-        let nest = format!("{{% for i in range({times}) %}}{{% set ns.x = [ns.x] %}}{{% set ns.y = [ns.y] %}}{{% endfor %}}");
+        let nest =
+            format!("{{% for i in range({times}) %}}{{% set ns.x = [ns.x] %}}{{% set ns.y = [ns.y] %}}{{% endfor %}}");
         render(&format!("{{% set ns = namespace(x=1, y=2) %}}{nest}{{{{ [ns.y, ns.x] | sort | first == ns.x }}}}"))
     };
     assert_eq!(sorted(500).unwrap(), "True");
