@@ -77,10 +77,12 @@ fn an_ordinary_word_of_a_stale_config_ends_nothing_where_another_file_names_the_
             let text = serde_json::json!({"eos_token_id": id}).to_string();
             fs::write(dir.path().join("generation_config.json"), text).unwrap();
         }
-        let found = Terminators::from_model_dir(dir.path()).unwrap();
+        let mut found = Terminators::from_model_dir(dir.path()).unwrap();
         assert_eq!(found.ids(), ids, "{generation:?} {config}");
-        let told: Vec<_> = found.ordinary().iter().map(|end| (end.id, end.counts)).collect();
-        assert_eq!(told, ordinary, "{generation:?} {config}");
+        let told = |found: &Terminators| found.ordinary().iter().map(|end| (end.id, end.counts)).collect::<Vec<_>>();
+        assert_eq!(told(&found), ordinary, "{generation:?} {config}");
+        found.resolve(|_| None, |id| Some(id.to_string()));
+        assert_eq!(told(&found), ordinary, "{generation:?} {config}");
     }
 }
 
