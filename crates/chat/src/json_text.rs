@@ -29,8 +29,8 @@ pub(crate) fn tojson(value: TemplateValue, kwargs: Kwargs) -> Result<TemplateVal
         }),
     };
     let separators = match kwargs.get::<Option<TemplateValue>>("separators")? {
-        Some(given) if !given.is_none() => Some((text_at(&given, 0)?, text_at(&given, 1)?)),
-        _ => None,
+        Some(given) => Some((text_at(&given, 0)?, text_at(&given, 1)?)),
+        None => None,
     };
     let ensure_ascii = kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);

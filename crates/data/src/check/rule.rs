@@ -206,7 +206,8 @@ rules! {
     LengthBias, "length_bias", Note,
         "chosen sides are, on average, more than 1.5 times as long as rejected ones, or the reverse: length alone \
          separates them",
-        "watch the length on held-out prompts; use a length-normalised loss";
+        "where chosen sides are the longer, keep the terminator (eos_term, or configs/anchored.toml), which losses push \
+         down with short rejected ones; watch the length on held-out prompts";
 }
 
 /// Adds the findings in the model directory.
