@@ -84,8 +84,8 @@ def data():
     # Both have more rows than are held in memory.
     sizes = {"": (600, 1200), "full": (1000, 5000), "hours": (5000, 50000)}[LOAD]
     # Compressed, fifty gigabytes need no disk of that size.
-    path = DIR / ("preferences.jsonl.gz" if LOAD == "hours" else "preferences.jsonl")
-    opened = (lambda: gzip.open(path, "wb", 1)) if LOAD == "hours" else (lambda: open(path, "wb"))
+    compressed = LOAD == "hours"
+    path = DIR / ("preferences.jsonl.gz" if compressed else "preferences.jsonl")
     # Each row in two pieces, around the number of its question.
     rows = [json.loads(line) for line in open(ROOT / "datasets/demo/preferences.jsonl")]
     rows = [row | {"prompt": [{"role": "user", "content": f"Question <number>: {PADDING}"}]} for row in rows]
@@ -93,7 +93,7 @@ def data():
     peaks, counts = [], []
     for size in sizes:
         written, number = 0, 0
-        with opened() as file:
+        with gzip.open(path, "wb", 1) if compressed else open(path, "wb") as file:
             while written < size * MIB:
                 numbers = range(number, number + len(rows))
                 written += file.write(b"".join(b"%s%d%s\n" % (head, n, tail) for n, (head, tail) in zip(numbers, rows)))
@@ -174,7 +174,7 @@ class Misbehaving(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if LOAD == "hours":
-            time.sleep(0.2)
+            time.sleep(0.2)  # an hour of waiting, not of work
         with self.lock:
             dice = self.draw.random()
             Misbehaving.served += 1
