@@ -6,9 +6,9 @@
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
     python3 studies/termination/report.py confirm        # differences with intervals, and claims, of the confirming runs; then by arm
     python3 studies/termination/report.py matched        # the confirming runs at equal preference accuracy
-    python3 studies/termination/report.py real           # the same of the real model, by seed and prompt; `real mirrored`: of its mirrored pairs
-    python3 studies/termination/report.py gold           # the same without intervals, by where the gold answers are from; `gold mirrored`
-    python3 studies/termination/report.py held-out       # log-probs of the real model's held-out pairs, differences from the model before
+    python3 studies/termination/report.py real [WORLD]   # the same of the real models, by seed and prompt; WORLD: mirrored, lengths-shorter, lengths-equal, gemma
+    python3 studies/termination/report.py gold [WORLD]   # the same without intervals, by where the gold answers are from
+    python3 studies/termination/report.py held-out [WORLD]    # log-probs of the real model's held-out pairs, differences from the model before
     python3 studies/termination/report.py early          # if the first fifth of training tells the end
     python3 studies/termination/report.py margins        # gold EOS log p lost against the share of answers that end
     python3 studies/termination/report.py figures        # docs/study/*.svg
@@ -444,11 +444,11 @@ def main():
         print(detail(found), summary(found), sep="\n\n")
     elif task == "matched":
         print(matched.table(read(*confirmation), order, signed))
-    elif task in ("real", "gold") and sys.argv[2:] in ([], ["mirrored"]):
+    elif task in ("real", "gold") and len(sys.argv) < 4:
         rows = read(f"{(sys.argv[2:] or ['real'])[0]}-prompts")
         print(gold(rows) if task == "gold" else detail(claims(rows, by_prompt)))
-    elif task == "held-out":
-        print(held_out(read("real-held-out")))
+    elif task == "held-out" and len(sys.argv) < 4:
+        print(held_out(read(f"{(sys.argv[2:] or ['real'])[0]}-held-out")))
     elif task == "early":
         runs = ended(development), ended(confirmation)
         print(early(*runs), alarms(*runs), sep="\n\n")

@@ -66,6 +66,10 @@ pub struct LengthReport {
     pub skipped: usize,
     /// One distribution per part.
     pub parts: Vec<Lengths>,
+    /// Of pairs, in tokens: the mean of 1 / length over rejected sides, divided by that over chosen ones. In a loss on means over
+    /// tokens, the weight of a rejected terminator beside a chosen one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminator_weight: Option<f64>,
 }
 
 /// Measures a file, in tokens with a tokenizer and in characters without. `on_progress` is called with the rows so far; no
@@ -122,6 +126,7 @@ pub fn lengths(
         rows: measured,
         skipped,
         parts: parts.iter().map(|(part, lengths)| summary(*part, lengths)).collect(),
+        terminator_weight: tokenizer.and_then(|_| terminator_weight(&parts)),
     }))
 }
 
@@ -178,6 +183,15 @@ fn measure(record: &Record, tokenizer: Option<&ChatTokenizer>) -> Option<Vec<(Pa
 
 fn characters(messages: &[Message]) -> usize {
     messages.iter().map(|message| message.content.chars().count()).sum()
+}
+
+fn terminator_weight(parts: &BTreeMap<Part, BTreeMap<usize, usize>>) -> Option<f64> {
+    // as many sides of each kind, so that sums compare as means do
+    let sum = |part| {
+        let lengths = parts.get(&part)?.iter().filter(|(length, _)| **length > 0);
+        Some(lengths.map(|(&length, &times)| times as f64 / length as f64).sum::<f64>())
+    };
+    Some(sum(Part::Rejected)? / sum(Part::Chosen)?).filter(|weight| weight.is_normal())
 }
 
 /// The distribution of lengths, given how often each occurs; at least one does.

@@ -349,6 +349,11 @@ fn lengths_are_measured_in_tokens_or_characters() {
     assert_eq!(pairs.len(), 2);
     assert_eq!(tokens.unit, "tokens");
     assert_eq!(tokens.parts[1].count, 2);
+    let [chosen, rejected] = [1, 2].map(|part| (tokens.parts[part].min, tokens.parts[part].max));
+    let inverse = |(least, most): (usize, usize)| 1.0 / least as f64 + 1.0 / most as f64;
+    let weight = tokens.terminator_weight.expect("pairs have one");
+    assert!((weight - inverse(rejected) / inverse(chosen)).abs() < 1e-12, "{weight}");
+    assert_eq!(characters.terminator_weight, None);
     assert_eq!(tokens.parts[3].max, {
         let pairs = [&pairs[0].record, &pairs[1].record].map(|record| match record {
             smpo_data::Record::Pair(pair) => {

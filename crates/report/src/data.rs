@@ -93,9 +93,12 @@ pub fn histograms(report: &LengthReport) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    let weight = report.terminator_weight.map_or_else(String::new, |weight| {
+        format!("in a mean over tokens, a rejected terminator has {weight:.1} times the weight of a chosen one\n")
+    });
     let bars: Vec<String> = report.parts.iter().map(|part| histogram(part, report.unit)).collect();
     let rows = smpo_suggest::counted(report.rows, "row");
-    format!("{}: {rows}, lengths in {}{skipped}\n{table}\n{}", report.file, report.unit, bars.join("\n"))
+    format!("{}: {rows}, lengths in {}{skipped}\n{table}\n{weight}{}", report.file, report.unit, bars.join("\n"))
 }
 
 fn histogram(part: &Lengths, unit: &str) -> String {

@@ -207,7 +207,8 @@ rules! {
         "chosen sides are, on average, more than 1.5 times as long as rejected ones, or the reverse: length alone \
          separates them",
         "where chosen sides are the longer, keep the terminator (eos_term, or configs/anchored.toml), which losses push \
-         down with short rejected ones; watch the length on held-out prompts";
+         down with short rejected ones, or take pairs of like length (docs/choosing.md); watch the length on held-out \
+         prompts";
 }
 
 /// Adds the findings in the model directory.
