@@ -6,9 +6,9 @@
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
     python3 studies/termination/report.py confirm        # differences with intervals, and claims, of the confirming runs; then by arm
     python3 studies/termination/report.py matched        # the confirming runs at equal preference accuracy
-    python3 studies/termination/report.py real [WORLD]   # the same of the real models, by seed and prompt; WORLD: mirrored, lengths-shorter, lengths-equal, gemma
+    python3 studies/termination/report.py real [WORLD]   # the same of a real model, by seed and prompt: results/WORLD-prompts.csv, `real` by default
     python3 studies/termination/report.py gold [WORLD]   # the same without intervals, by where the gold answers are from
-    python3 studies/termination/report.py held-out [WORLD]    # log-probs of the real model's held-out pairs, differences from the model before
+    python3 studies/termination/report.py held-out [WORLD]    # log-probs of held-out pairs, differences from the model before: results/WORLD-held-out.csv
     python3 studies/termination/report.py early          # if the first fifth of training tells the end
     python3 studies/termination/report.py margins        # gold EOS log p lost against the share of answers that end
     python3 studies/termination/report.py figures        # docs/study/*.svg
@@ -147,12 +147,13 @@ def rates_figure(rows, title):
             points += [(*end, arm if end is ends[-1] else "", kind_of(arm)) for end in ends]
             links.append((ends, kind_of(arm)))
     lowest = int(min(point[1] for point in points)) - 1
+    highest = max(0.3, *(point[1] + 0.3 for point in points))
     most = int(max(point[0] for point in points) / 0.05 + 1) * 0.05
     step = max(0.05, round(most / 6, 2))
     return figures.scatter(
         points,
         ("cross-entropy of gold answers without their terminator, nats more than before", -0.02, most * 1.15, [step * tick for tick in range(int(most / step) + 1)]),
-        ("log p of the terminator after gold answers, nats more than before", lowest, 0.3, range(lowest, 1)),
+        ("log p of the terminator after gold answers, nats more than before", lowest, highest, range(lowest, int(highest) + 1)),
         title,
         links,
     )
@@ -424,6 +425,8 @@ def order(arm):
 def main():
     task = sys.argv[1] if len(sys.argv) > 1 else ""
     results = lambda pattern: sorted(path.stem for path in (HERE / "results").glob(pattern))
+    world = sys.argv[2] if len(sys.argv) > 2 else "real"
+    has = lambda kind: len(sys.argv) < 4 and f"{world}-{kind}" in results(f"*-{kind}.csv")
     development, confirmation = results("screen*.csv"), results("confirm*.csv")
     if task == "table" and len(sys.argv) == 4:
         rows = read(sys.argv[2])
@@ -444,11 +447,11 @@ def main():
         print(detail(found), summary(found), sep="\n\n")
     elif task == "matched":
         print(matched.table(read(*confirmation), order, signed))
-    elif task in ("real", "gold") and len(sys.argv) < 4:
-        rows = read(f"{(sys.argv[2:] or ['real'])[0]}-prompts")
+    elif task in ("real", "gold") and has("prompts"):
+        rows = read(f"{world}-prompts")
         print(gold(rows) if task == "gold" else detail(claims(rows, by_prompt)))
-    elif task == "held-out" and len(sys.argv) < 4:
-        print(held_out(read(f"{(sys.argv[2:] or ['real'])[0]}-held-out")))
+    elif task == "held-out" and has("held-out"):
+        print(held_out(read(f"{world}-held-out")))
     elif task == "early":
         runs = ended(development), ended(confirmation)
         print(early(*runs), alarms(*runs), sep="\n\n")
