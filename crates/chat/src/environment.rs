@@ -4,7 +4,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 
 use crate::json_text;
-use crate::python::{filters, jinja_tests, strings, text, values};
+use crate::python::{clock, filters, jinja_tests, operators, strings, text, values};
 use crate::rewriting::{constants, namespaces, tuples};
 
 /// Instructions a template may run: a conversation of a thousand turns needs some hundred thousand, and at this
@@ -35,6 +35,7 @@ pub(crate) fn python_environment() -> Environment<'static> {
     });
     filters::add(&mut environment);
     jinja_tests::add(&mut environment);
+    operators::add(&mut environment);
     namespaces::add_check(&mut environment);
     constants::add_variable(&mut environment);
     tuples::add_function(&mut environment);
@@ -43,19 +44,8 @@ pub(crate) fn python_environment() -> Environment<'static> {
     environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(text::str_of(&message)?)))
     });
-    environment.add_function("strftime_now", strftime_now);
+    environment.add_function("strftime_now", |format: &str| clock::strftime(&chrono::Local::now(), format));
     environment
-}
-
-/// The local date and time in a `strftime` format.
-fn strftime_now(format: &str) -> Result<String, Error> {
-    use std::fmt::Write;
-    let mut text = String::new();
-    // chrono reports an unknown directive as a formatting error, where `to_string` would panic
-    write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
-        Error::new(ErrorKind::InvalidOperation, format!("strftime_now: cannot use the format {format:?}"))
-    })?;
-    Ok(text)
 }
 
 /// Argument of `raise_exception`; distinguishes a refusal from the engine's own errors.

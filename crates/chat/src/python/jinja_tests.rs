@@ -7,9 +7,10 @@ use minijinja::{Environment, Error};
 
 use crate::python::arguments::{refused, whole};
 use crate::python::classes;
+use crate::python::equality::{is_equal, is_in};
 use crate::python::order::compare;
 use crate::python::text::str_of;
-use crate::python::values::{is_lazy_list, iterate};
+use crate::python::values::is_lazy_list;
 
 /// Adds them, and removes those that Jinja has not.
 pub(crate) fn add(environment: &mut Environment<'static>) {
@@ -38,6 +39,12 @@ pub(crate) fn add(environment: &mut Environment<'static>) {
     environment.add_test("upper", |value: &Value| classes::is("isupper", &str_of(value)?));
     environment.add_test("divisibleby", divisible_by);
     environment.add_test("in", is_in);
+    for name in ["eq", "equalto", "=="] {
+        environment.add_test(name, is_equal);
+    }
+    for name in ["ne", "!="] {
+        environment.add_test(name, |a: &Value, b: &Value| is_equal(a, b).map(|equal| !equal));
+    }
     environment.add_test("odd", |value: &Value| Ok::<_, Error>(rest_of_two("odd", value)? == 1.0));
     environment.add_test("even", |value: &Value| Ok::<_, Error>(rest_of_two("even", value)? == 0.0));
     type Wanted = fn(Ordering) -> bool;
@@ -73,16 +80,5 @@ fn rest_of_two(test: &str, value: &Value) -> Result<f64, Error> {
         (Some(whole), _) => Ok(whole.rem_euclid(2) as f64),
         (None, ValueKind::Number) if !value.is_integer() => Ok(f64::try_from(value.clone())?.rem_euclid(2.0)),
         (None, kind) => Err(refused(test, &format!("expected a number, got {kind}"))),
-    }
-}
-
-fn is_in(value: &Value, container: &Value) -> Result<bool, Error> {
-    match (container.as_str(), value.as_str()) {
-        (Some(text), Some(part)) => Ok(text.contains(part)),
-        (Some(_), None) => Err(refused("in", &format!("expected a string, got {}", value.kind()))),
-        _ if container.kind() == ValueKind::Map => {
-            Ok(container.as_object().is_some_and(|map| map.get_value(value).is_some()))
-        }
-        _ => Ok(iterate("in", container)?.any(|item| item == *value)),
     }
 }

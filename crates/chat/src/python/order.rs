@@ -7,7 +7,7 @@ use minijinja::value::{Value, ValueKind};
 
 use crate::python::arguments::{Arguments, refused};
 use crate::python::text;
-use crate::python::values::{iterate, list, pairs};
+use crate::python::values::{is_any_tuple, iterate, list, pairs};
 
 /// The order of two values.
 pub(crate) fn compare(a: &Value, b: &Value) -> Result<Ordering, Error> {
@@ -27,7 +27,7 @@ fn compare_nested(a: &Value, b: &Value, depth: usize) -> Result<Ordering, Error>
             let is_nan = |value: &Value| f64::try_from(value.clone()).is_ok_and(f64::is_nan);
             if is_nan(a) || is_nan(b) { Err(none()) } else { Ok(number(a).cmp(&number(b))) }
         }
-        (ValueKind::Seq, ValueKind::Seq) if depth < text::DEEPEST => {
+        (ValueKind::Seq, ValueKind::Seq) if depth < text::DEEPEST && is_any_tuple(a) == is_any_tuple(b) => {
             let (mut left, mut right) = (a.try_iter()?, b.try_iter()?);
             loop {
                 match (left.next(), right.next()) {

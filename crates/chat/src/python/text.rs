@@ -40,8 +40,7 @@ pub(crate) fn repr_of(value: &Value) -> Result<String, Error> {
 fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
     bound_size("text", 1, 0, out.len())?;
     let is_list = value.kind() == ValueKind::Seq || values::is_lazy_list(value);
-    let type_name = value.as_object().map_or("", |object| object.type_name());
-    let is_tuple = values::is_tuple(value) || type_name.ends_with("::GroupTuple");
+    let is_tuple = values::is_any_tuple(value);
     match value.kind() {
         ValueKind::Seq | ValueKind::Map if depth >= DEEPEST => out.push_str("..."),
         ValueKind::Undefined => out.push_str("Undefined"),

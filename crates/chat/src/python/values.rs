@@ -161,6 +161,11 @@ pub(crate) fn is_tuple(value: &Value) -> bool {
     value.downcast_object_ref::<Sequence>().is_some_and(|sequence| sequence.is_tuple)
 }
 
+/// True for tuples, and for those that the engine makes.
+pub(crate) fn is_any_tuple(value: &Value) -> bool {
+    is_tuple(value) || value.as_object().is_some_and(|object| object.type_name().ends_with("::GroupTuple"))
+}
+
 /// A Python `dict`. Its methods come before items of the same names where a template asks for an attribute.
 #[derive(Debug)]
 pub(crate) struct Dict(DynObject);

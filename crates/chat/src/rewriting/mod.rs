@@ -4,10 +4,12 @@ pub(crate) mod constants;
 pub(crate) mod generation_tags;
 pub(crate) mod macros;
 pub(crate) mod namespaces;
+pub(crate) mod operators;
 pub(crate) mod raw_blocks;
 pub(crate) mod string_escapes;
 pub(crate) mod subscripts;
 pub(crate) mod tags;
+pub(crate) mod tokens;
 pub(crate) mod tuples;
 
 /// The rewritten text.
@@ -19,5 +21,6 @@ pub(crate) fn for_engine(source: &str) -> Result<String, String> {
         return Err(problem);
     }
     let read = string_escapes::rewrite(&raw_blocks::keep_line_ends(source))?;
-    Ok(tuples::mark(&subscripts::mark(&constants::guard(&namespaces::guard(&read)))))
+    let marked = tuples::mark(&subscripts::mark(&constants::guard(&namespaces::guard(&read))));
+    Ok(operators::rewrite(&marked))
 }

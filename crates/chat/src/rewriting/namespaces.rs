@@ -1,5 +1,5 @@
 //! Namespaces that hold themselves. Only they can: every other value of a template is made of values that were there before.
-//! The engine prints what `~` joins by itself, without an end to such a one.
+//! Such a one is never freed, and the engine's own text of it has no end.
 //!
 //! A namespace comes into itself by `{% set a.x = … %}` alone, from a value that names one without `.` or `[…]` behind it.
 //! Templates in use name theirs in no such way and are left as they are; in others, each such assignment is checked.

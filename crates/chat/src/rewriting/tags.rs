@@ -66,10 +66,19 @@ fn opened(text: &str, raw: bool) -> Piece<'_> {
     }
 }
 
-/// The length of a tag up to and with its closing mark, strings stepped over; all of it when it never closes.
+/// The length of a tag up to and with its closing mark, strings and brackets stepped over; all of it when it never closes.
 fn closing(tag: &str, mark: &str) -> usize {
     let inside = &tag[mark.len()..];
-    let found = unquoted(inside).find(|&(at, _)| inside.as_bytes()[at..].starts_with(mark.as_bytes()));
+    let mut open = 0usize;
+    let found = unquoted(inside).find(|&(at, byte)| {
+        let closes = open == 0 && inside.as_bytes()[at..].starts_with(mark.as_bytes());
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        closes
+    });
     found.map_or(tag.len(), |(at, _)| mark.len() + at + mark.len())
 }
 

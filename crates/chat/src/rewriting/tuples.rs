@@ -11,13 +11,42 @@ const MAKE: &str = "__tuple";
 /// Words that a bracket behind them does not call. Behind `in` a tuple is as good as a list.
 const OPERATORS: [&str; 7] = ["and", "or", "not", "is", "if", "else", "elif"];
 
-/// Lets brackets with a comma make tuples.
+/// Lets brackets with a comma make tuples, and values with one that are assigned.
 pub(crate) fn mark(source: &str) -> String {
     map_code(source, |piece| {
         let text = piece.text();
-        let brackets = tuples(text, targets_end(piece));
-        replaced(text, brackets.into_iter().flat_map(|(open, close)| [(open, "__tuple(["), (close, "])")]))
+        let brackets = tuples(text, targets_end(piece)).into_iter();
+        let mut places: Vec<(usize, &str)> =
+            brackets.flat_map(|(open, close)| [(open, "__tuple(["), (close, "])")]).collect();
+        if let Some((equals, end)) = bare_tuple(piece) {
+            let closed = match text.as_bytes()[end] {
+                b'-' => "])-",
+                b'+' => "])+",
+                _ => "])%",
+            };
+            places.extend([(equals, "= __tuple(["), (end, closed)]);
+        }
+        replaced(text, places)
     })
+}
+
+/// The `=` and the end of `{% set x = 1, 2 %}`.
+fn bare_tuple(piece: Piece<'_>) -> Option<(usize, usize)> {
+    let (Some("set"), tag) = (piece.tag_name(), piece.text()) else { return None };
+    let (mut depth, mut equals, mut has_comma) = (0usize, None, false);
+    for (at, byte) in unquoted(tag) {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            // In brackets it names an argument: the tag is a block then. The brace of the tag is open throughout.
+            b'=' if equals.is_none() && depth == 1 => equals = Some(at),
+            b'=' if equals.is_none() => return None,
+            b',' => has_comma |= equals.is_some() && depth == 1,
+            _ => {}
+        }
+    }
+    let end = tag.strip_suffix("%}")?.trim_end_matches(['-', '+']).len();
+    equals.filter(|_| has_comma).map(|equals| (equals, end))
 }
 
 /// Adds the function.
@@ -80,6 +109,9 @@ mod tests {
             ("{{ (1, 2) }}", "{{ __tuple([1, 2]) }}"),
             ("{{ f((1, (2,)), ()) }}", "{{ f(__tuple([1, __tuple([2,])]), __tuple([])) }}"),
             ("{% set (a, b) = (1, ')') %}", "{% set (a, b) = __tuple([1, ')']) %}"),
+            ("{% set x = 1, (2, [3]) -%}", "{% set x = __tuple([ 1, __tuple([2, [3]]) ])-%}"),
+            ("{% set x = 1, +%}", "{% set x = __tuple([ 1, ])+%}"),
+            ("{%- set x.y = 'a', %}", "{%- set x.y = __tuple([ 'a', ])%}"),
             ("{% for (a, b) in x if not (a, b) %}", "{% for (a, b) in x if not __tuple([a, b]) %}"),
         ] {
             assert_eq!(mark(source), marked);
@@ -93,6 +125,7 @@ mod tests {
             "{{ (1 + 2) * f(1, 2)(3, 4) }}",
             "{{ x in ('a', 'b') }}",
             "{{ x.if(1, 2) or [(1), '(1, 2)'] }}",
+            "{% set a, b = [1, ', '] %}{% set a | f(b=1, c=2) %}{% set a = f(1, 2) == {'b': 1, 'c': 2} %}",
             "{% macro f(a, b) %}{% call(a, b) f(1, 2) %}",
             "{{ x is f(1, 2) }}{{ ([1, 2]) }}{# (1, 2) #}",
             "{{ ) }}",
