@@ -20,7 +20,7 @@ YAML, JSON and TOML are read.
   same setting in the file.
 - A file may have keys of this project beside its own: `probe`, `eos_term`, `max_tokens_per_pack`, `device`, ….
 - Settings without an effect on the trained model are listed in one line. What would change it and does not exist here is
-  refused by name, with what to do; an unknown key is an error with its line.
+  refused by name, with what to do; an unknown key is an error with its line. Both hold for the entries of data sets too.
 - Names of models and data sets are paths where there is one on this disk, and names of the Hugging Face Hub otherwise.
 - `smpo import --trl-args dpo --model_name_or_path M …` reads TRL's command line.
 ";
@@ -98,6 +98,8 @@ fn row(key: &Key, of: &str) -> String {
         Fate::Sets(ours) if ours == key.theirs => "the same".to_owned(),
         Fate::Sets(ours) => format!("`{ours}`"),
         Fate::SetsOrOff(ours) => format!("`{ours}`; null is off"),
+        Fate::SetsOrNull { ours, meaning, .. } if ours == key.theirs => format!("the same; null is {meaning}"),
+        Fate::SetsOrNull { ours, meaning, .. } => format!("`{ours}`; null is {meaning}"),
         Fate::Converted { to: "", .. } => "read, and no key here".to_owned(),
         Fate::Converted { to, .. } => {
             let keys: Vec<String> = to.split(", ").map(|ours| format!("`{ours}`")).collect();

@@ -63,7 +63,10 @@ pub fn targets(profile: &Profile, theirs: &str) -> Vec<String> {
     let groups = profile.keys.iter().chain(profile.methods.iter().flat_map(|method| method.keys));
     for key in groups.flat_map(Group::keys).filter(|key| key.theirs == theirs) {
         let to = match key.fate {
-            Fate::Sets(ours) | Fate::SetsOrOff(ours) | Fate::Converted { to: ours, .. } => ours,
+            Fate::Sets(ours)
+            | Fate::SetsOrOff(ours)
+            | Fate::SetsOrNull { ours, .. }
+            | Fate::Converted { to: ours, .. } => ours,
             Fate::PartOf(_) | Fate::TellsMethod | Fate::Nothing | Fate::Refused { .. } => "",
         };
         found.extend(to.split(", ").filter(|ours| !ours.is_empty()).map(str::to_owned));

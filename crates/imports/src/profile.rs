@@ -87,6 +87,15 @@ pub enum Fate {
     Sets(&'static str),
     /// It sets a key of this project; null turns it off and is no default.
     SetsOrOff(&'static str),
+    /// It sets a key of this project; null has a meaning of its own.
+    SetsOrNull {
+        /// The key.
+        ours: &'static str,
+        /// The meaning of null, for the reference page.
+        meaning: &'static str,
+        /// The conversion of null.
+        null: fn(&mut Translator<'_>, &'static str),
+    },
     /// It sets keys of this project through a conversion.
     Converted {
         /// The keys that it may set.

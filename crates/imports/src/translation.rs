@@ -211,8 +211,11 @@ impl<'a> Translator<'a> {
         }
         match fate {
             Fate::SetsOrOff(ours) if value.is_null() => self.decide(ours),
+            Fate::SetsOrNull { null, .. } if value.is_null() => null(self, theirs),
             _ if value.is_null() => {}
-            Fate::Sets(ours) | Fate::SetsOrOff(ours) => self.set(theirs, ours, value.clone()),
+            Fate::Sets(ours) | Fate::SetsOrOff(ours) | Fate::SetsOrNull { ours, .. } => {
+                self.set(theirs, ours, value.clone())
+            }
             Fate::Converted { convert, .. } => convert(self, theirs, value),
             Fate::PartOf(_) | Fate::TellsMethod => {}
             Fate::Nothing => self.ignore(theirs, ""),

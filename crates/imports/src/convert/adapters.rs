@@ -1,9 +1,8 @@
 //! Conversions of adapter settings.
 
-use std::path::Path;
-
 use serde_json::Value;
 
+use super::sources::model_config;
 use crate::profile::is;
 use crate::translation::{Translator, short};
 
@@ -13,19 +12,13 @@ pub fn peft_targets(t: &mut Translator<'_>) {
     if !t.adapts || t.is_set("lora_target_modules") || t.is_set("adapter_name_or_path") {
         return;
     }
-    let family = t.value("model_name_or_path").and_then(Value::as_str).and_then(family);
-    let targets = match family.as_deref() {
+    let config = t.value("model_name_or_path").and_then(Value::as_str).and_then(model_config);
+    let family = config.as_ref().and_then(|config| config["model_type"].as_str());
+    let targets = match family {
         Some(family) if FUSED.contains(&family) => vec!["qkv_proj"],
         _ => vec!["q_proj", "v_proj"],
     };
     t.adopt("lora_target_modules", targets);
-}
-
-/// `model_type` of a model directory.
-fn family(dir: &str) -> Option<String> {
-    let text = std::fs::read_to_string(Path::new(dir).join("config.json")).ok()?;
-    let config: Value = serde_json::from_str(&text).ok()?;
-    config["model_type"].as_str().map(str::to_owned)
 }
 
 /// `load_in_4bit`.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::axolotl_entry;
 use super::run::names;
 use super::sources::{dataset, shares, split};
 use super::templates;
@@ -18,13 +19,6 @@ pub fn scheduler(t: &mut Translator<'_>, key: &'static str, value: &Value) {
 /// `gradient_checkpointing`, which may say how.
 pub fn checkpointing(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     t.set(key, "gradient_checkpointing", !is(value, "false"));
-}
-
-/// `val_set_size`, of which 0 is none.
-pub fn val_set_size(t: &mut Translator<'_>, key: &'static str, value: &Value) {
-    if !is(value, "0") {
-        t.set(key, "test_size", value.clone());
-    }
 }
 
 /// `saves_per_epoch` and `evals_per_epoch`, as shares of the run.
@@ -110,6 +104,20 @@ pub fn beta(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     }
 }
 
+/// `tokenizer_config` and `base_model_config`, which are the model's own here.
+pub fn of_the_model(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    let plain = |name: &str| name.trim_end_matches('/').to_owned();
+    let model = t.keys().text("base_model").map(plain);
+    if value.as_str().map(plain) != model {
+        let message = format!(
+            "`{key}: {}` is not supported: tokenizer and configuration are the model's own here: put their files into its \
+             directory, or remove it",
+            short(value)
+        );
+        t.refuse(key, message);
+    }
+}
+
 /// `trl: {beta: …}`.
 pub fn trl(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     let Some(table) = value.as_object() else { return t.expected(key, "a table", value) };
@@ -131,26 +139,19 @@ pub fn datasets(t: &mut Translator<'_>, key: &'static str, value: &Value) {
 
 /// `test_datasets`.
 pub fn test_datasets(t: &mut Translator<'_>, key: &'static str, value: &Value) {
-    if let Some((files, _)) = resolve(t, key, value) {
-        t.set(key, "eval_dataset", files);
+    match resolve(t, key, value) {
+        Some((_, slices)) if slices.iter().any(Option::is_some) => {
+            let message =
+                format!("`{key}`: every row is evaluated on here: expected the name of a split, got a share of one");
+            t.refuse(key, message);
+        }
+        Some((files, _)) => t.set(key, "eval_dataset", files),
+        None => {}
     }
 }
 
-/// Keys of an entry that change nothing here.
-const NOTHING: [&str; 10] = [
-    "trust_remote_code",
-    "shards",
-    "shards_idx",
-    "preprocess_shards",
-    "conversation",
-    "ds_type",
-    "drop_system_message",
-    "train_on_eos",
-    "train_on_eot",
-    "roles_to_train",
-];
 /// Columns of an entry, and keys of `dataset_columns`.
-const FIELDS: [(&str, &str); 10] = [
+pub const FIELDS: [(&str, &str); 11] = [
     ("field_messages", "messages"),
     ("field_chosen", "chosen"),
     ("field_rejected", "rejected"),
@@ -161,6 +162,7 @@ const FIELDS: [(&str, &str); 10] = [
     ("field_completion", "response"),
     ("field_label", "label"),
     ("field_system", "system"),
+    ("field_tools", "tools"),
 ];
 
 /// The files of all entries, each with the share of it that is taken.
@@ -176,6 +178,7 @@ fn resolve(t: &mut Translator<'_>, key: &str, value: &Value) -> Option<(Vec<Stri
             return None;
         };
         let place = format!("{key}[{index}]");
+        axolotl_entry::check(t, key, &place, entry)?;
         let (found, slice) = sources(t, key, &place, entry)?;
         columns(t, key, &place, entry, &found)?;
         slices.extend(found.iter().map(|_| slice));
@@ -219,6 +222,10 @@ fn sources(
 fn columns(t: &mut Translator<'_>, key: &str, place: &str, entry: &Map<String, Value>, files: &[String]) -> Option<()> {
     let none = Map::new();
     let mut fields = entry.clone();
+    if let Some(template) = entry.get("chat_template").filter(|template| !template.is_null()) {
+        let name = template.as_str().unwrap_or_default();
+        templates::compare_named(t, &format!("{place}.chat_template"), templates::plain(name));
+    }
     match entry.get("type") {
         None | Some(Value::Null) => {}
         Some(Value::String(kind)) => {
@@ -230,7 +237,7 @@ fn columns(t: &mut Translator<'_>, key: &str, place: &str, entry: &Map<String, V
             templates::compare_named(t, &format!("{place}.type"), template);
         }
         Some(Value::Object(own)) => {
-            if let Some((format, template)) = own.iter().find(|(name, value)| is_format(name, value)) {
+            if let Some((format, template)) = own.iter().find(|(name, value)| is_format(own, name, value)) {
                 let message = format!(
                     "`{place}.type.{format}: {}` is not supported: rows are rendered by the model's chat template",
                     short(template)
@@ -269,14 +276,16 @@ fn columns(t: &mut Translator<'_>, key: &str, place: &str, entry: &Map<String, V
         ours.insert("files".to_owned(), json!(files));
         t.add_to_list(key, "dataset_columns", Value::Object(ours));
     }
-    for name in NOTHING.iter().filter(|name| entry.get(**name).is_some_and(|value| !value.is_null())) {
-        t.ignore(&format!("{place}.{name}"), "");
-    }
     Some(())
 }
 
 /// True for a format that adds text of its own to a field.
-fn is_format(name: &str, value: &Value) -> bool {
-    let plain = name.strip_suffix("_format").map(|field| format!("{{{field}}}"));
+fn is_format(own: &Map<String, Value>, name: &str, value: &Value) -> bool {
+    let plain = match name {
+        "no_input_format" => Some("{instruction}".to_owned()),
+        "format" if own.contains_key("field_input") => Some(String::new()),
+        "format" => Some("{instruction}".to_owned()),
+        _ => name.strip_suffix("_format").map(|field| format!("{{{field}}}")),
+    };
     plain.is_some_and(|plain| value.as_str().is_some_and(|format| !format.is_empty() && format != plain))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::mixture::{rows_of, share};
+use super::dataset_rows::{Source, draw};
 use super::run::names;
 use super::sources::dataset;
 use crate::translation::Translator;
@@ -32,25 +32,56 @@ const SPEAKERS: [(&str, &str); 5] = [
     ("function_tag", "function_call"),
     ("system_tag", "system"),
 ];
+/// The tag of a message's key there, and the key of `dataset_columns` here.
+const MESSAGE: [(&str, &str); 2] = [("role_tag", "role"), ("content_tag", "content")];
+/// Keys of an entry.
+const ENTRY: [&str; 15] = [
+    "hf_hub_url",
+    "ms_hub_url",
+    "om_hub_url",
+    "script_url",
+    "cloud_file_name",
+    "file_name",
+    "formatting",
+    "ranking",
+    "subset",
+    "split",
+    "folder",
+    "num_samples",
+    "columns",
+    "tags",
+    // of earlier releases, which checked files by it
+    "file_sha1",
+];
 const FORMATS: [&str; 3] = ["alpaca", "sharegpt", "openai"];
 
 /// `dataset`.
 pub fn train(t: &mut Translator<'_>, key: &'static str, value: &Value) {
-    if let Some(files) = resolve(t, key, value) {
-        max_samples(t, &files);
-        t.set(key, "dataset", files);
+    if let Some(sources) = resolve(t, key, value) {
+        draw(t, key, &sources);
+        t.set(key, "dataset", files(sources));
     }
 }
 
 /// `eval_dataset`.
 pub fn evaluation(t: &mut Translator<'_>, key: &'static str, value: &Value) {
-    if let Some(files) = resolve(t, key, value) {
-        t.set(key, "eval_dataset", files);
+    let Some(sources) = resolve(t, key, value) else { return };
+    if let Some(Source { file, .. }) = sources.iter().find(|source| source.samples.is_some()) {
+        let message = format!(
+            "`{key}`: `num_samples` of {file} is not supported: every row of `eval_dataset` is evaluated on here; write so \
+             many rows into a file"
+        );
+        return t.refuse(key, message);
     }
+    t.set(key, "eval_dataset", files(sources));
+}
+
+fn files(sources: Vec<Source>) -> Vec<String> {
+    sources.into_iter().map(|source| source.file).collect()
 }
 
 /// The files of data sets by their names; adds their columns.
-fn resolve(t: &mut Translator<'_>, key: &str, value: &Value) -> Option<Vec<String>> {
+fn resolve(t: &mut Translator<'_>, key: &str, value: &Value) -> Option<Vec<Source>> {
     let wanted = names(value);
     if wanted.is_empty() {
         t.expected(key, "names of data sets", value);
@@ -58,7 +89,8 @@ fn resolve(t: &mut Translator<'_>, key: &str, value: &Value) -> Option<Vec<Strin
     }
     let dir = t.keys().text("dataset_dir").unwrap_or("data").to_owned();
     if dir == "ONLINE" {
-        return Some(wanted.iter().map(|name| dataset(name, None, None)).collect());
+        let whole = |name: &String| Source { file: dataset(name, None, None), samples: None };
+        return Some(wanted.iter().map(whole).collect());
     }
     if dir.starts_with("REMOTE:") {
         t.refuse("dataset_dir", format!("`dataset_dir: {dir}` is not supported: save the directory and name it"));
@@ -75,7 +107,7 @@ fn resolve(t: &mut Translator<'_>, key: &str, value: &Value) -> Option<Vec<Strin
             return None;
         }
     };
-    let mut files = Vec::new();
+    let mut sources = Vec::new();
     for name in &wanted {
         let Some(entry) = info.get(name).and_then(Value::as_object) else {
             let hint = smpo_suggest::did_you_mean(name, info.keys().map(String::as_str));
@@ -84,9 +116,9 @@ fn resolve(t: &mut Translator<'_>, key: &str, value: &Value) -> Option<Vec<Strin
         };
         let at = Entry { name, entry, path: &path, dir: Path::new(&dir) };
         match at.source() {
-            Ok(file) => {
-                at.columns(t, key, &file)?;
-                files.push(file);
+            Ok(source) => {
+                at.columns(t, key, &source.file)?;
+                sources.push(source);
             }
             Err(message) => {
                 t.refuse(key, format!("`{key}`: `{name}` in {}: {message}", path.display()));
@@ -94,12 +126,23 @@ fn resolve(t: &mut Translator<'_>, key: &str, value: &Value) -> Option<Vec<Strin
             }
         }
     }
-    Some(files)
+    Some(sources)
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read: {error}"))?;
     serde_json::from_str(&text).map_err(|error| format!("line {}: {error}", error.line()))
+}
+
+/// An error at the first key that is not a known one.
+fn known<'a>(table: &Map<String, Value>, keys: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    let keys: Vec<&str> = keys.into_iter().collect();
+    match table.keys().find(|name| !keys.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(strange) => {
+            Err(format!("unknown key `{strange}`{}", smpo_suggest::did_you_mean(strange, keys.iter().copied())))
+        }
+    }
 }
 
 /// An entry of dataset_info.json.
@@ -115,13 +158,39 @@ impl Entry<'_> {
         self.entry.get(key).and_then(Value::as_str)
     }
 
-    fn source(&self) -> Result<String, String> {
+    fn source(&self) -> Result<Source, String> {
+        known(self.entry, ENTRY)?;
+        let samples = match self.given("num_samples") {
+            None => None,
+            Some(number) => Some(
+                number
+                    .as_u64()
+                    .filter(|number| *number > 0)
+                    .ok_or_else(|| format!("`num_samples`: expected a number of rows, got {number}"))?,
+            ),
+        };
+        Ok(Source { file: self.file()?, samples })
+    }
+
+    fn given(&self, key: &str) -> Option<&Value> {
+        self.entry.get(key).filter(|value| !value.is_null())
+    }
+
+    fn file(&self) -> Result<String, String> {
+        if let Some(split) = self.text("split").filter(|split| split.contains(['[', '+'])) {
+            return Err(format!(
+                "`split`: expected the name of a split, got {split}: `num_samples` takes a part of it"
+            ));
+        }
         if let Some(url) = self.text("hf_hub_url") {
             let split = self.text("split").filter(|split| *split != "train");
             let part: Vec<&str> = [self.text("folder"), self.text("subset"), split].into_iter().flatten().collect();
             return Ok(dataset(url, None, (!part.is_empty()).then(|| part.join("/")).as_deref()));
         }
         if let Some(file) = self.text("file_name") {
+            if let Some(split) = self.text("split").filter(|split| *split != "train") {
+                return Err(format!("`split`: expected train, the one split of a file, got {split}"));
+            }
             let path: PathBuf = self.dir.join(file);
             return Ok(path.display().to_string());
         }
@@ -161,12 +230,15 @@ impl Entry<'_> {
                 ours.insert(name.to_owned(), column.clone());
             }
         }
-        let mut known = COLUMNS.iter().map(|(theirs, _)| *theirs);
-        if let Some(strange) = columns.keys().find(|name| known.all(|known| known != name.as_str())) {
-            let hint = smpo_suggest::did_you_mean(strange, COLUMNS.iter().map(|(theirs, _)| *theirs));
-            return problem(t, format!("`columns`: unknown key `{strange}`{hint}"));
+        let of_columns = COLUMNS.iter().map(|(theirs, _)| *theirs);
+        let of_tags = MESSAGE.iter().chain(&SPEAKERS).map(|(theirs, _)| *theirs);
+        if let Err(message) = known(columns, of_columns) {
+            return problem(t, format!("`columns`: {message}"));
         }
-        for (theirs, name) in [("role_tag", "role"), ("content_tag", "content")] {
+        if let Err(message) = known(tags, of_tags) {
+            return problem(t, format!("`tags`: {message}"));
+        }
+        for (theirs, name) in MESSAGE {
             if let Some(tag) = tags.get(theirs).filter(|tag| tag.is_string()) {
                 ours.insert(name.to_owned(), tag.clone());
             }
@@ -185,27 +257,5 @@ impl Entry<'_> {
             t.add_to_list(key, "dataset_columns", Value::Object(ours));
         }
         Some(())
-    }
-}
-
-/// `max_samples` of each data set as shares of their rows.
-fn max_samples(t: &mut Translator<'_>, files: &[String]) {
-    const KEY: &str = "max_samples";
-    let Some(most) = t.keys().get(KEY).and_then(Value::as_f64) else { return };
-    let counts: Option<Vec<f64>> = files.iter().map(|file| rows_of(file)).collect();
-    if let (None, [_]) = (&counts, files) {
-        t.note("`max_samples` is a draw of so many rows here (`dataset_sample`); LLaMA-Factory takes the first ones");
-        return t.set(KEY, "dataset_sample", most as u64);
-    }
-    let Some(rows) = counts else {
-        let message = format!(
-            "`{KEY}` needs the number of rows of data sets that are not on this disk; --set max_samples=null, and \
-             `dataset_sample` for a number of rows in all"
-        );
-        return t.refuse(KEY, message);
-    };
-    if rows.iter().any(|rows| *rows > most) {
-        t.set(KEY, "dataset_ratio", rows.iter().map(|rows| share(most, *rows)).collect::<Vec<f64>>());
-        t.note("`max_samples` is a draw of `dataset_ratio` here; LLaMA-Factory takes the first rows of each data set");
     }
 }

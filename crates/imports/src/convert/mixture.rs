@@ -184,15 +184,16 @@ fn ratios(t: &mut Translator<'_>, key: &str, files: &[String], fractions: &[f64]
     }
     let largest = rows.iter().zip(fractions).filter(|(_, share)| **share > 0.0);
     let mixture = largest.map(|(rows, share)| rows * total / share).fold(f64::INFINITY, f64::min);
-    let taken = rows.iter().zip(fractions).map(|(rows, part)| share((part / total * mixture).round(), *rows));
+    let taken = rows.iter().zip(fractions);
+    let taken = taken.map(|(rows, part)| share((part / total * mixture).round().min(*rows), *rows));
     t.set(key, "dataset_ratio", taken.collect::<Vec<f64>>());
     t.note("`fraction` is a draw of `dataset_ratio` here; TRL takes the first rows of each data set");
 }
 
-/// The `dataset_ratio` that takes so many of the rows: their number is rounded down there.
+/// The `dataset_ratio` that takes so many rows: their number is rounded down there.
 pub fn share(taken: f64, rows: f64) -> f64 {
-    let share = (taken / rows).min(1.0);
-    if (share * rows).floor() < taken.min(rows) { (taken + 0.5) / rows } else { share }
+    let share = taken / rows;
+    if (share * rows).floor() < taken { (taken + 0.5) / rows } else { share }
 }
 
 /// Number of rows of a file on the disk.

@@ -27,6 +27,13 @@ pub fn max_steps(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     }
 }
 
+/// The size of the held-out part, of which 0 is none.
+pub fn held_out(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    if !is(value, "0") {
+        t.set(key, "test_size", value.clone());
+    }
+}
+
 /// The longest completion of effective_llm_alignment's GPO, beside its longest prompt.
 pub fn completion_length(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     const DEFAULT_PROMPT: u64 = 512;

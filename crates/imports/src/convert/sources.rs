@@ -50,6 +50,12 @@ pub fn loading(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     }
 }
 
+/// The config.json of a model directory.
+pub fn model_config(dir: &str) -> Option<Value> {
+    let text = std::fs::read_to_string(Path::new(dir).join("config.json")).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
 fn model_source(name: &str, revision: Option<&str>) -> String {
     if !is_of_hub(name) {
         return name.to_owned();

@@ -87,9 +87,14 @@ const OWN: [&str; 6] = ["tokenizer_default", "chat_template", "default", "empty"
 /// A template by its name, compared with the model's own, which is what is used.
 pub fn compare(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     match value.as_str() {
-        Some(name) => compare_named(t, key, name.strip_prefix("tokenizer_default_fallback_").unwrap_or(name)),
+        Some(name) => compare_named(t, key, plain(name)),
         None => t.expected(key, "the name of a template", value),
     }
+}
+
+/// The name without axolotl's prefix for a template that is used if the tokenizer has none.
+pub fn plain(name: &str) -> &str {
+    name.strip_prefix("tokenizer_default_fallback_").unwrap_or(name)
 }
 
 /// [`compare`] of a name that stands at `place`.

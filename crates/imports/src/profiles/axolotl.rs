@@ -69,7 +69,7 @@ const KEYS: &[Key] = &[
     same("seed"),
     converted("datasets", "dataset, dataset_columns", axolotl::datasets),
     converted("test_datasets", "eval_dataset, dataset_columns", axolotl::test_datasets),
-    converted("val_set_size", "test_size", axolotl::val_set_size),
+    converted("val_set_size", "test_size", run::held_out),
     sets("save_steps", "save_steps"),
     same("save_strategy"),
     converted("saves_per_epoch", "save_steps", axolotl::per_epoch),
@@ -90,6 +90,8 @@ const KEYS: &[Key] = &[
     converted("chat_template_jinja", "chat_template, force_chat_template", axolotl::jinja),
     converted("excess_length_strategy", "", axolotl::excess),
     part_of("revision_of_model", "base_model"),
+    converted("tokenizer_config", "", axolotl::of_the_model),
+    converted("base_model_config", "", axolotl::of_the_model),
     converted("use_tensorboard", "report_to", axolotl::tensorboard),
 ];
 
@@ -173,7 +175,6 @@ const NOTHING: &[&str] = &[
     "activation_offloading",
     "attn_implementation",
     "auto_resume_from_checkpoints",
-    "base_model_config",
     "base_model_ignore_patterns",
     "bnb_config_kwargs",
     "batch_flattening",
@@ -282,7 +283,6 @@ const NOTHING: &[&str] = &[
     "tensor_parallel_size",
     "tf32",
     "tiled_mlp",
-    "tokenizer_config",
     "tokenizer_legacy",
     "tokenizer_type",
     "tokenizer_use_fast",
@@ -335,6 +335,13 @@ const DEFAULTS: &[Default] = &[
 const METHOD: Method =
     Method { name: "", title: "", kind: None, refusal: "", keys: &[], defaults: &[], without_dropout: true };
 
+/// Rows of preferences have no shortest length there.
+const SHORTEST: Key = refused(
+    "min_sample_len",
+    &["0", "1", "2"],
+    "no row is too short here: take short ones out of the file, and remove it",
+);
+
 const SFT: Method = Method {
     name: "sft",
     title: "SFT",
@@ -343,6 +350,7 @@ const SFT: Method = Method {
         converted("use_eaft", "loss.loss_type, loss.eaft_alpha", losses::weighted),
         part_of("eaft_alpha", "use_eaft"),
         refused("eaft_k", &["20"], "EAFT takes the entropy of the 20 likeliest tokens here; remove it"),
+        SHORTEST,
     ])],
     without_dropout: false,
     ..METHOD
@@ -421,6 +429,7 @@ const REWARD: Method = Method {
         refused("process_reward_model", &["false"], "rewards of single steps are not trained here; remove it"),
         nothing("num_labels"),
         sets("center_rewards_coefficient", "loss.center_rewards_coefficient"),
+        SHORTEST,
     ])],
     ..METHOD
 };

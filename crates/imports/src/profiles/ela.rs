@@ -1,7 +1,7 @@
 //! effective_llm_alignment (VikhrModels), with the spellings of its published files and of its HEAD.
 
 use super::{model_config, transformers, trl};
-use crate::convert::{adapters, hub_names, losses, run};
+use crate::convert::{adapters, hub_names, lengths, losses, run};
 use crate::profile::Literal::{Real, Text, Truth, Whole};
 use crate::profile::{Default, Group, Key, Keys, Method, Profile, Told, converted, default, refused, same, sets};
 use crate::translation::Translator;
@@ -54,7 +54,7 @@ pub(crate) static ELA: Profile = Profile {
 };
 
 const KEYS: &[Key] = &[
-    same("max_length"),
+    lengths::MAX_LENGTH,
     sets("max_seq_length", "max_length"),
     same("max_prompt_length"),
     same("truncation_mode"),

@@ -1,7 +1,7 @@
 //! Halo 1.1 (whitecircle): SMPO beside TRL's SFT, DPO and KTO.
 
 use super::{model_config, transformers, trl};
-use crate::convert::{adapters, hub_names, losses, templates};
+use crate::convert::{adapters, hub_names, lengths, losses, templates};
 use crate::profile::Literal::{Real, Truth, Whole};
 use crate::profile::{
     Default, Group, Key, Keys, Method, Profile, Told, converted, default, refused, same, sets, sets_or_off,
@@ -47,7 +47,7 @@ pub(crate) static HALO: Profile = Profile {
 };
 
 const KEYS: &[Key] = &[
-    same("max_length"),
+    lengths::MAX_LENGTH,
     same("max_prompt_length"),
     same("truncation_mode"),
     same("pad_token"),

@@ -64,7 +64,7 @@ const KEYS: &[Key] = &[
     part_of("dataset_dir", "dataset"),
     part_of("max_samples", "dataset"),
     sets("cutoff_len", "max_length"),
-    sets("val_size", "test_size"),
+    converted("val_size", "test_size", run::held_out),
     converted("template", "", templates::compare),
     converted("mask_history", "train_on", factory::mask_history),
     sets("default_system", "system_prompt"),

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{model_config, transformers};
-use crate::convert::{adapters, losses, mixture, sources, templates};
+use crate::convert::{adapters, lengths, losses, mixture, sources, templates};
 use crate::profile::Literal::{Real, Text, Truth, Whole};
 use crate::profile::{
     Default, Group, Key, Keys, Method, Profile, Told, converted, default, nothing, part_of, refused, same, sets,
@@ -20,7 +20,7 @@ pub(crate) static TRL: Profile = Profile {
     method,
     keys: &[
         Group::Keys(&[
-            same("max_length"),
+            lengths::MAX_LENGTH,
             sets("max_seq_length", "max_length"),
             same("max_prompt_length"),
             same("truncation_mode"),
