@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smpo_metrics::Metric;
 use smpo_results::{Direction, SkippedRule, Unit};
 use smpo_stats::bootstrap;
 
@@ -123,14 +124,20 @@ impl<'a> Arms<'a> {
         let answered = baseline.iter().chain(candidate).map(answered).collect();
         Arms { baseline, candidate, prompts, answered }
     }
+
+    /// A run by its place, the baseline's first.
+    fn run(&self, place: usize) -> &'a Run {
+        let after = place.checked_sub(self.baseline.len());
+        after.map_or_else(|| &self.baseline[place], |place| &self.candidate[place])
+    }
 }
 
 /// Pairs a rule's data.
 pub(crate) fn prepare<'a>(rule: &'a Rule, policy: &'a Policy, arms: &'a Arms<'a>) -> Result<Case<'a>, GateError> {
     let scale = scale(rule, policy, arms.baseline, arms.candidate)?;
-    let absolute = matches!(rule.require, Require::AtLeast(_) | Require::AtMost(_));
-    let most = arms.baseline.iter().chain(arms.candidate).map(|run| pass_k::most_samples(run, rule.source())).max();
-    let baseline = if absolute { &[] } else { pass_k::carriers(rule, arms.baseline) };
+    let compared = if rule.require.is_absolute() { &[] } else { arms.baseline };
+    let most = compared.iter().chain(arms.candidate).map(|run| pass_k::most_samples(run, rule.source())).min();
+    let baseline = pass_k::carriers(rule, compared);
     let candidate = pass_k::carriers(rule, arms.candidate);
     let places = |start: usize, runs: &[Run]| (start..start + runs.len()).collect::<Vec<usize>>();
     let (before, after) = (places(0, baseline), places(arms.baseline.len(), candidate));
@@ -169,16 +176,36 @@ pub(crate) fn prepare<'a>(rule: &'a Rule, policy: &'a Policy, arms: &'a Arms<'a>
         let prompts = smpo_suggest::counted(n, "prompt");
         Some(format!("only {prompts}{on_slice}, and the policy asks for at least {}", rule.min_n))
     } else {
-        None
+        let of_arm = |start: usize, runs: &[Run]| (start..start + runs.len()).collect::<Vec<usize>>();
+        let runs = [of_arm(0, compared), of_arm(arms.baseline.len(), arms.candidate)].concat();
+        lost_answers(rule, arms, &paired, &runs)
     };
     let shape = Shape::of(&paired);
     Ok(Case::Testable { rule, scale, paired, shape, asked, blocked_by })
 }
 
-/// Prompts of the rule's slice that some run answered: those with any value of a completion. A metric that is not of
-/// completions has its own prompts, which this does not count.
+/// A run that lost too many answers to the prompts of a rule, in words: several samples of a prompt may leave it a value though
+/// most of them failed.
+fn lost_answers(rule: &Rule, arms: &Arms, paired: &Paired, runs: &[usize]) -> Option<String> {
+    let of_answers = |metric: &&&Metric| (metric.sample.is_some() || metric.among.is_some()) && !metric.of_failures;
+    let metric = smpo_metrics::all().iter().filter(of_answers).find(|metric| metric.info.id == rule.source())?;
+    runs.iter().find_map(|&run| {
+        let (lost, answers) = arms.prompts.lost(run, metric, &paired.prompts);
+        (lost as f64 > rule.max_unpaired * answers as f64).then(|| {
+            format!(
+                "{lost} of {answers} answers of {} failed or ended in an unknown way, more than the {:.1} % that the policy allows",
+                arms.run(run).name(),
+                100.0 * rule.max_unpaired
+            )
+        })
+    })
+}
+
+/// Prompts of the rule's slice that some run answered: those with any value of a completion. A metric of some prompts
+/// alone, or not of completions, has its own, which this does not count.
 fn asked(rule: &Rule, arms: &Arms, runs: &[usize]) -> usize {
-    if !smpo_metrics::sample_metrics().any(|metric| metric.info.id == rule.source()) {
+    let of_every_prompt = |metric: &&Metric| metric.info.id == rule.source() && !metric.of_some_prompts;
+    if !smpo_metrics::sample_metrics().any(|metric| of_every_prompt(&metric)) {
         return 0;
     }
     arms.prompts.count(&rule.slice, runs, |run, row| arms.answered[run][row])

@@ -47,8 +47,13 @@ pub(crate) struct Evidence {
     pub estimate: f64,
     /// Its interval.
     pub interval: Interval,
-    /// Its standard error; never 0 for shares, so that planning is possible.
+    /// Its standard error.
     pub standard_error: f64,
+    /// The standard error to plan with: where few prompts differ, as if one more did. No sample proves that there are none.
+    pub planning_error: f64,
+    /// Prompts on which only the baseline and only the candidate has the metric, where a score interval on them decides; parts
+    /// of a prompt where it has several samples.
+    pub discordant: Option<[f64; 2]>,
     /// The part of the squared standard error that only more training seeds would shrink.
     pub seed_variance: f64,
     /// Two-sided p value of "no difference"; none for one arm.
@@ -181,14 +186,15 @@ fn binary(table: &PairedTable, settings: Settings) -> Result<Evidence, StatsErro
         (normal_cdf(z), normal_cdf(-z))
     };
     let difference = table.difference();
-    // One more discordant pair than seen: no table proves that there are none.
-    let discordant = (b + c + 1.0) / (n + 2.0);
+    let error = discordant_error([b, c], n);
     Ok(Evidence {
         baseline: Some((table.both + table.only_first) as f64 / n),
         candidate: (table.both + table.only_second) as f64 / n,
         estimate: difference,
         interval: tango(b, c, n, settings.level)?,
-        standard_error: ((discordant - difference * difference).max(0.0) / n).sqrt(),
+        standard_error: error,
+        planning_error: error,
+        discordant: Some([b, c]),
         seed_variance: 0.0,
         p: Some(test.mid_p),
         p_exact: Some(test.exact),
@@ -226,19 +232,13 @@ fn mean_over_prompts(
     let estimate = average(values);
     let differing = match bounded {
         Bounded::Difference => values.iter().filter(|v| **v != 0.0).count(),
-        Bounded::Share => {
-            // Prompts that differ from the commoner of the two extremes.
-            let (zeros, ones) =
-                (values.iter().filter(|v| **v == 0.0).count(), values.iter().filter(|v| **v == 1.0).count());
-            values.len() - zeros.max(ones)
-        }
+        Bounded::Share => differing_shares(values),
     };
-    let (interval, name) = if settings.share && differing < FEW {
+    let few = settings.share && differing < FEW;
+    let (interval, name) = if few {
         match bounded {
             Bounded::Difference => (tango_of_shares(values, settings.level)?, "Tango score interval on shares"),
-            Bounded::Share => {
-                (wilson(values.iter().sum::<f64>().clamp(0.0, n), n, settings.level)?, "Wilson interval on shares")
-            }
+            Bounded::Share => (wilson_of_shares(values, settings.level)?, "Wilson interval on shares"),
         }
     } else {
         let reach = Reach::Expanded { n: values.len() };
@@ -248,12 +248,19 @@ fn mean_over_prompts(
     if settings.share {
         variance = variance.max(1.0 / (n + 2.0) / FEW as f64);
     }
+    let standard_error = (variance / n).sqrt();
     Ok(Evidence {
         baseline: None,
         candidate: estimate,
         estimate,
         interval,
-        standard_error: (variance / n).sqrt(),
+        standard_error,
+        planning_error: match bounded {
+            _ if !few => standard_error,
+            Bounded::Difference => standard_error.max(discordant_error(parts(values), n)),
+            Bounded::Share => standard_error.max(share_error(estimate * n, n)),
+        },
+        discordant: (few && bounded == Bounded::Difference).then(|| parts(values)),
         seed_variance: 0.0,
         p: None,
         p_exact: None,
@@ -267,20 +274,55 @@ fn mean_over_prompts(
 }
 
 fn tango_of_shares(differences: &[f64], level: f64) -> Result<Interval, StatsError> {
-    let (fell, rose) = parts(differences);
+    let [fell, rose] = parts(differences);
     tango(fell, rose, differences.len() as f64, level)
 }
 
+fn wilson_of_shares(means: &[f64], level: f64) -> Result<Interval, StatsError> {
+    let n = means.len() as f64;
+    wilson(means.iter().sum::<f64>().clamp(0.0, n), n, level)
+}
+
+/// Prompts whose share differs from the commoner of the two extremes.
+fn differing_shares(means: &[f64]) -> usize {
+    let at = |extreme: f64| means.iter().filter(|mean| **mean == extreme).count();
+    means.len() - at(0.0).max(at(1.0))
+}
+
+/// The interval of a share over several training seeds, and the number of prompts that differ: where they are few, resampling
+/// alone underestimates, and Wilson's interval on the prompts' means is in it.
+pub(crate) fn over_seeds_of_shares(
+    means: &[f64],
+    found: Interval,
+    level: f64,
+) -> Result<(Interval, usize), StatsError> {
+    let differing = differing_shares(means);
+    let whole = if differing < FEW { found.hull(wilson_of_shares(means, level)?) } else { found };
+    Ok((Interval { low: whole.low.max(0.0), high: whole.high.min(1.0) }, differing))
+}
+
 /// Sums of the negative and of the positive parts.
-fn parts(differences: &[f64]) -> (f64, f64) {
-    differences.iter().fold((0.0, 0.0), |(fell, rose), d| (fell + (-d).max(0.0), rose + d.max(0.0)))
+fn parts(differences: &[f64]) -> [f64; 2] {
+    differences.iter().fold([0.0; 2], |[fell, rose], d| [fell + (-d).max(0.0), rose + d.max(0.0)])
+}
+
+/// Standard error of a difference of shares, with one more discordant prompt of `n` than was seen.
+fn discordant_error([fell, rose]: [f64; 2], n: f64) -> f64 {
+    let (discordant, difference) = ((fell + rose + 1.0) / (n + 2.0), (rose - fell) / n);
+    ((discordant - difference * difference).max(0.0) / n).sqrt()
+}
+
+/// Standard error of a share, with one more prompt of each kind than was seen.
+fn share_error(ones: f64, n: f64) -> f64 {
+    let smoothed = (ones + 1.0) / (n + 2.0);
+    (smoothed * (1.0 - smoothed) / n).sqrt()
 }
 
 /// p value of equivalence on prompt means: by the test that belongs to the interval.
 fn shares_or_student(differences: &[f64], evidence: &Evidence, settings: Settings, margin: f64) -> f64 {
     let n = differences.len() as f64;
     if settings.share && evidence.differing < FEW {
-        let (fell, rose) = parts(differences);
+        let [fell, rose] = parts(differences);
         equivalence::tango(fell, rose, n, margin).p()
     } else {
         equivalence::student(evidence.estimate, evidence.standard_error, n - 1.0, margin).p()
@@ -311,20 +353,32 @@ fn several_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsE
         interval = interval.hull(tango_of_shares(&differences, settings.level)?);
     }
     let evidence = over_seeds(&found, interval, differing, settings, differences.len());
-    Ok(Evidence { baseline: Some(average(&before)), candidate: average(&after), p: Some(found.two_sided), ..evidence })
+    let rare = if settings.share && differing < FEW {
+        discordant_error(parts(&differences), differences.len() as f64)
+    } else {
+        0.0
+    };
+    Ok(Evidence {
+        planning_error: evidence.planning_error.max(rare),
+        baseline: Some(average(&before)),
+        candidate: average(&after),
+        p: Some(found.two_sided),
+        ..evidence
+    })
 }
 
 fn one_arm_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsError> {
     let candidate = paired.arm(&paired.candidate);
     let found = hierarchical::mean(&candidate, options(settings))?;
     let means = prompt_means(&candidate.runs);
-    let n = means.len() as f64;
-    let differing = means.iter().filter(|v| **v != means[0]).count();
-    let mut interval = found.interval;
-    if settings.share && differing < FEW {
-        interval = interval.hull(wilson(means.iter().sum::<f64>().clamp(0.0, n), n, settings.level)?);
+    if !settings.share {
+        let differing = means.iter().filter(|v| **v != means[0]).count();
+        return Ok(over_seeds(&found, found.interval, differing, settings, means.len()));
     }
-    Ok(over_seeds(&found, interval, differing, settings, means.len()))
+    let (interval, differing) = over_seeds_of_shares(&means, found.interval, settings.level)?;
+    let evidence = over_seeds(&found, interval, differing, settings, means.len());
+    let rare = if differing < FEW { share_error(means.iter().sum(), means.len() as f64) } else { 0.0 };
+    Ok(Evidence { planning_error: evidence.planning_error.max(rare), ..evidence })
 }
 
 fn options(settings: Settings) -> Options {
@@ -341,6 +395,8 @@ fn over_seeds(found: &Estimate, interval: Interval, differing: usize, settings: 
         estimate: found.value,
         interval,
         standard_error: found.standard_error.max(floor),
+        planning_error: found.standard_error.max(floor),
+        discordant: None,
         seed_variance: found.seed_variance,
         p: None,
         p_exact: None,
@@ -366,13 +422,15 @@ fn one_binary(ones: f64, n: f64, settings: Settings) -> Result<Evidence, StatsEr
     } else {
         t_tails(share - bound, 0.0, 1.0)
     };
-    let smoothed = (ones + 1.0) / (n + 2.0);
+    let planning_error = share_error(ones, n);
     Ok(Evidence {
         baseline: None,
         candidate: share,
         estimate: share,
         interval: wilson(ones, n, settings.level)?,
-        standard_error: (smoothed * (1.0 - smoothed) / n).sqrt(),
+        standard_error: planning_error,
+        planning_error,
+        discordant: None,
         seed_variance: 0.0,
         p: None,
         p_exact: None,
@@ -385,7 +443,8 @@ fn one_binary(ones: f64, n: f64, settings: Settings) -> Result<Evidence, StatsEr
     })
 }
 
-fn prompt_means(runs: &[Vec<&[f64]>]) -> Vec<f64> {
+/// Means over runs and samples, by prompt.
+pub(crate) fn prompt_means(runs: &[Vec<&[f64]>]) -> Vec<f64> {
     let prompts = runs.first().map_or(0, Vec::len);
     (0..prompts).map(|p| runs.iter().map(|run| average(run[p])).sum::<f64>() / runs.len() as f64).collect()
 }

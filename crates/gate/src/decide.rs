@@ -50,7 +50,7 @@ pub fn decide(
     candidate.sort_by_key(training_seed);
     let seeds = seeds_of(&baseline, &candidate);
     check_names(policy, &baseline, &candidate)?;
-    let pass_k_notes = pass_k::derive(policy, &mut baseline, &mut candidate);
+    let derived = pass_k::derive(policy, &mut baseline, &mut candidate);
 
     let prompts = Prompts::of(baseline.iter().chain(&candidate));
     let arms = Arms::new(&baseline, &candidate, &prompts);
@@ -59,9 +59,10 @@ pub fn decide(
     let metrics = adjust(drafts);
     let primary: Vec<Decision> = metrics.iter().filter(|m| m.primary).map(|m| m.verdict).collect();
     let verdict = combine(&primary);
-    let claim = if baseline.len() > 1 && candidate.len() > 1 { ClaimScope::Methods } else { ClaimScope::Checkpoints };
+    let several = baseline.len() > 1 && candidate.len() > 1;
+    let claim = if several && !derived.of_checkpoints { ClaimScope::Methods } else { ClaimScope::Checkpoints };
     let mut notes = notes::of(&baseline, &candidate, seeds);
-    notes.extend(pass_k_notes);
+    notes.extend(derived.notes);
     if primary.is_empty() {
         notes.push("no primary rule could be judged, so nothing was decided".to_owned());
     }

@@ -131,6 +131,22 @@ pub enum GateError {
         /// True if both have prompts of the same text.
         same_text: bool,
     },
+    /// The prompts of both arms have the same ids, and none the same slice.
+    #[error(
+        "{} and {} cannot be compared: prompt `{prompt_id}` is of slice `{}` in the first and of `{}` in the second, \
+         and so is every other; score both files in one call, or give their rows the same `slice`, `category` or `dataset`",
+        left.display(), right.display(), slices[0], slices[1]
+    )]
+    OtherSlices {
+        /// One run.
+        left: PathBuf,
+        /// The other.
+        right: PathBuf,
+        /// A prompt of both.
+        prompt_id: String,
+        /// Its slice in each.
+        slices: Box<[String; 2]>,
+    },
     /// A prompt occurs twice in `measurements.jsonl`.
     #[error("{}: prompt `{prompt_id}` of slice `{slice}` occurs twice; evaluate again", path.display())]
     DuplicatePrompt {

@@ -4,6 +4,7 @@ use smpo_results::{MetricVerdict, NotJudged, SkippedRule, manifest};
 
 use crate::finding::subject;
 use crate::run::Run;
+use crate::shared::ERRORS;
 
 /// Primary metrics and prompts that were not judged, in the policy's order; each subject once.
 pub(crate) fn not_judged(
@@ -30,13 +31,29 @@ pub(crate) fn not_judged(
             reason: "no value in some run: not answered, failed, or ended in an unknown way".to_owned(),
         })
     });
+    let failed = [("baseline", baseline), ("candidate", candidate)].into_iter().filter_map(|(arm, runs)| {
+        let (failed, answers) = runs.iter().map(failed_beside_others).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        (failed > 0).then(|| NotJudged {
+            subject: format!("{failed} of {answers} answers of the {arm}"),
+            reason: "failed, beside others to the same prompt".to_owned(),
+        })
+    });
     let mut found: Vec<NotJudged> = Vec::new();
-    for part in whole.chain(in_part) {
+    for part in whole.chain(in_part).chain(failed) {
         if !found.iter().any(|other| other.subject == part.subject) {
             found.push(part);
         }
     }
     found
+}
+
+/// Answers that failed though others to the same prompt did not, and all answers. Prompts without any are left out by the
+/// rules themselves.
+fn failed_beside_others(run: &Run) -> (usize, usize) {
+    run.rows(ERRORS).fold((0, 0), |(failed, answers), (_, values)| {
+        let here = values.iter().filter(|value| **value > 0.0).count();
+        (failed + if here < values.len() { here } else { 0 }, answers + values.len())
+    })
 }
 
 /// The fact that the metric needs and scored files do not tell: ` (EOS unknown in the candidate's files)`.

@@ -1,6 +1,6 @@
 //! Comparability of runs, and pairing by the prompts they share.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use smpo_stats::hierarchical::{Arm, Seeds};
 
@@ -75,7 +75,7 @@ pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<()
         check_distinct(runs)?;
     }
     let first = &baseline[0];
-    let ids: HashSet<&str> = (0..first.measurements.len()).map(|row| first.measurements.key(row).1).collect();
+    let slice_of: HashMap<&str, &str> = keys(first).map(|(slice, id)| (id, slice)).collect();
     for other in baseline.iter().chain(candidate).skip(1) {
         if let Some((field, left, right)) = first.manifest.incomparable(&other.manifest) {
             return Err(GateError::Incomparable {
@@ -87,14 +87,29 @@ pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<()
             });
         }
         prompts::check_same(first, other)?;
-        if !(0..other.measurements.len()).any(|row| ids.contains(other.measurements.key(row).1)) {
-            let first_id = |run: &Run| (!run.measurements.is_empty()).then(|| run.measurements.key(0).1.to_owned());
+        let mut shared = keys(other).filter_map(|(slice, id)| Some((id, *slice_of.get(id)?, slice))).peekable();
+        let Some(&(prompt_id, left_slice, right_slice)) = shared.peek() else {
+            let first_id = |run: &Run| keys(run).next().map(|(_, id)| id.to_owned());
             let ids = [first, other].into_iter().filter_map(first_id).collect();
             let same_text = prompts::share_a_text(first, other);
             return Err(GateError::NoOverlap { left: first.dir.clone(), right: other.dir.clone(), ids, same_text });
+        };
+        let ours: HashSet<(&str, &str)> = keys(first).collect();
+        if !keys(other).any(|key| ours.contains(&key)) {
+            return Err(GateError::OtherSlices {
+                left: first.dir.clone(),
+                right: other.dir.clone(),
+                prompt_id: prompt_id.to_owned(),
+                slices: Box::new([left_slice.to_owned(), right_slice.to_owned()]),
+            });
         }
     }
     Ok(())
+}
+
+/// Slice and id of each prompt of a run.
+pub(crate) fn keys(run: &Run) -> impl Iterator<Item = PromptKey<'_>> {
+    (0..run.measurements.len()).map(|row| run.measurements.key(row))
 }
 
 fn check_distinct(runs: &[Run]) -> Result<(), GateError> {

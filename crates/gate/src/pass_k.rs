@@ -3,29 +3,41 @@
 use smpo_metrics::{estimate, pass_k};
 use smpo_results::{Column, Direction, MetricEstimate, Unit};
 
-use crate::policy::{Policy, Rule};
+use crate::policy::{Policy, Role, Rule};
 use crate::run::Run;
 use crate::shared::Prompts;
 
 /// Gives every prompt its value of each pass^k that the policy asks for. A run that has k samples to a prompt is measured by
-/// itself; where some run has fewer, the samples of an arm's training seeds are taken together, into its first run.
-pub(crate) fn derive(policy: &Policy, baseline: &mut [Run], candidate: &mut [Run]) -> Vec<String> {
-    let mut notes = Vec::new();
+/// itself; where some run has fewer, the samples of an arm's training seeds are taken together, into its first run. A bound
+/// on the candidate's own value asks nothing of the baseline.
+pub(crate) fn derive(policy: &Policy, baseline: &mut [Run], candidate: &mut [Run]) -> Derived {
+    let mut derived = Derived::default();
     for rule in &policy.rules {
         let Some(k) = rule.pass_k else { continue };
+        let compared: &mut [Run] = if rule.require.is_absolute() { &mut [] } else { &mut *baseline };
         let enough = |run: &Run| most_samples(run, rule.source()) >= k;
-        if baseline.iter().chain(candidate.iter()).all(enough) {
-            baseline.iter_mut().chain(candidate.iter_mut()).for_each(|run| of_run(run, rule, k));
-        } else if baseline.len().max(candidate.len()) > 1 {
-            pooled(baseline, rule, k);
+        if compared.iter().chain(candidate.iter()).all(enough) {
+            compared.iter_mut().chain(candidate.iter_mut()).for_each(|run| of_run(run, rule, k));
+        } else if compared.len().max(candidate.len()) > 1 {
+            pooled(compared, rule, k);
             pooled(candidate, rule, k);
-            notes.push(format!(
+            derived.of_checkpoints |= rule.role == Role::Primary;
+            derived.notes.push(format!(
                 "pass^{k} takes the samples of all training seeds of an arm together: a claim about these checkpoints"
             ));
         }
     }
-    notes.dedup();
-    notes
+    derived.notes.dedup();
+    derived
+}
+
+/// Remarks on the values that were derived.
+#[derive(Default)]
+pub(crate) struct Derived {
+    /// For the verdict.
+    pub notes: Vec<String>,
+    /// True if a primary rule took the samples of several training seeds together, so that no claim about methods follows.
+    pub of_checkpoints: bool,
 }
 
 /// Gives runs that have k samples to a prompt their value and estimate of each pass^k that the rules ask for, for a board.

@@ -1,6 +1,5 @@
 //! Power of a comparison, and the number of prompts that would settle it.
 
-use smpo_results::PairCounts;
 use smpo_stats::distribution::normal_quantile;
 use smpo_stats::power::{line_detectable, line_n, line_power, mcnemar_detectable, mcnemar_n, tango_n, tango_power};
 
@@ -19,9 +18,9 @@ pub(crate) fn power(require: Require, evidence: &Evidence, sign: f64, n: usize, 
         Require::Equivalent(margin) => (margin, 2.0),
         _ => return None,
     };
-    let one_side = match evidence.pairs {
-        Some(pairs) => Discordance::of(pairs, sign).power(margin, n, policy.alpha),
-        None => line_power(evidence.standard_error, margin, policy.alpha).ok(),
+    let one_side = match evidence.discordant {
+        Some(discordant) => Discordance::of(discordant, n, sign).power(margin, n, policy.alpha),
+        None => line_power(evidence.planning_error, margin, policy.alpha).ok(),
     };
     one_side.map(|power| (1.0 - sides * (1.0 - power)).max(0.0))
 }
@@ -32,12 +31,12 @@ pub(crate) fn detectable(require: Require, evidence: &Evidence, sign: f64, n: us
         Require::Equivalent(_) => policy.alpha / 2.0,
         _ => policy.alpha,
     };
-    match (require, evidence.pairs) {
-        (Require::NonInferior(_) | Require::Equivalent(_), Some(pairs)) => {
-            let discordant = 2.0 * Discordance::of(pairs, sign).half();
+    match (require, evidence.discordant) {
+        (Require::NonInferior(_) | Require::Equivalent(_), Some(discordant)) => {
+            let discordant = 2.0 * Discordance::of(discordant, n, sign).half();
             mcnemar_detectable(discordant, n, alpha, policy.power).ok().flatten()
         }
-        _ => line_detectable(evidence.standard_error, alpha, policy.power).ok(),
+        _ => line_detectable(evidence.planning_error, alpha, policy.power).ok(),
     }
 }
 
@@ -53,8 +52,8 @@ pub(crate) fn prompts(
     // In units of gain: positive is better.
     let gain = sign * evidence.estimate;
     let distance = match require {
-        Require::NonInferior(margin) => match evidence.pairs {
-            Some(pairs) => return Discordance::of(pairs, sign).prompts(gain, margin, policy),
+        Require::NonInferior(margin) => match evidence.discordant {
+            Some(discordant) => return Discordance::of(discordant, n, sign).prompts(gain, margin, policy),
             None if gain >= 0.0 => margin,
             None if gain > -margin => gain + margin,
             None => -gain,
@@ -86,7 +85,7 @@ fn over_distance(evidence: &Evidence, n: usize, distance: f64, alpha: f64, power
     if left <= 0.0 {
         return Err(SEEDS_DIFFER);
     }
-    let per_prompt = (evidence.standard_error.powi(2) - evidence.seed_variance).max(0.0) * n as f64;
+    let per_prompt = (evidence.planning_error.powi(2) - evidence.seed_variance).max(0.0) * n as f64;
     match line_n(per_prompt, z * left.sqrt(), alpha, power) {
         Ok(needed) if needed < 100_000_000 => Ok(needed),
         _ => Err(ON_THE_LINE),
@@ -104,10 +103,8 @@ struct Discordance {
 }
 
 impl Discordance {
-    fn of(pairs: PairCounts, sign: f64) -> Discordance {
-        let n = (pairs.both + pairs.baseline_only + pairs.candidate_only + pairs.neither) as f64;
-        let share = |count: usize| (count as f64 + 0.5) / (n + 2.0);
-        let (baseline_only, candidate_only) = (share(pairs.baseline_only), share(pairs.candidate_only));
+    fn of(discordant: [f64; 2], n: usize, sign: f64) -> Discordance {
+        let [baseline_only, candidate_only] = discordant.map(|count| (count + 0.5) / (n as f64 + 2.0));
         if sign > 0.0 {
             Discordance { lost: baseline_only, won: candidate_only }
         } else {

@@ -34,9 +34,10 @@ impl Digests {
         [self.0[0].hash_one(&value), self.0[1].hash_one(&value)]
     }
 
-    /// Bits of a prompt; none where it is not known.
+    /// Bits of a prompt; none where it is not known. What the assistant said in it may be the model's own earlier answer.
     pub fn of_messages(&self, messages: &[Message]) -> Option<Digest> {
-        (!messages.is_empty()).then(|| self.of(messages))
+        let asked: Vec<&Message> = messages.iter().filter(|message| message.role != "assistant").collect();
+        (!messages.is_empty()).then(|| self.of(asked))
     }
 }
 

@@ -31,6 +31,11 @@ impl Require {
         }
     }
 
+    /// True for a bound on the candidate's own value.
+    pub fn is_absolute(self) -> bool {
+        matches!(self, Require::AtLeast(_) | Require::AtMost(_))
+    }
+
     /// Its kind in the verdict.
     pub fn kind(self) -> Requirement {
         match self {

@@ -1,6 +1,11 @@
 //! The prompts of several runs, and the row of each in each run.
 
+use smpo_metrics::Metric;
+
 use crate::run::Run;
+
+/// The metric that every answer has a value of.
+pub(crate) const ERRORS: &str = "error_rate";
 
 /// A prompt's identity within a suite: slice and id.
 pub(crate) type PromptKey<'a> = (&'a str, &'a str);
@@ -57,6 +62,21 @@ impl<'a> Prompts<'a> {
     /// One metric of one run, by prompt.
     pub fn values<'p>(&'p self, run: usize, metric: &str) -> Values<'p> {
         Values { column: self.runs[run].measurements.column(metric), rows: &self.rows[run] }
+    }
+
+    /// Answers of a run to these prompts that have no value of a metric though it applies to every answer, and all answers:
+    /// those that failed, and for a metric of the end those that do not say how they ended. No answer where the run does not
+    /// tell how many failed.
+    pub fn lost(&self, run: usize, metric: &Metric, prompts: &[usize]) -> (usize, usize) {
+        let (failures, values) = (self.values(run, ERRORS), self.values(run, metric.info.id));
+        let told = prompts.iter().map(|&prompt| (failures.of(prompt), values.of(prompt).len()));
+        told.fold((0, 0), |(lost, answers), (failed, measured)| {
+            let here = match metric.of_ends {
+                true => failed.len().saturating_sub(measured),
+                false => failed.iter().filter(|failed| **failed > 0.0).count(),
+            };
+            (lost + here, answers + failed.len())
+        })
     }
 
     /// Prompts of a slice (`all`: of every one) for which some of these runs `has` it in its row.

@@ -47,6 +47,29 @@ fn every_policy_of_the_directory_is_shipped() {
     assert_eq!(files, shipped, "files of evals/gates (left), SHIPPED of crates/gate/src/policy.rs (right)");
 }
 
+/// All answers end and no two need be alike: the rule on terse answers alone sees that few words are left of them.
+#[test]
+fn a_model_that_is_left_with_a_few_words_fails_every_policy_for_real_models() {
+    let model = |name: &str, terse: usize| {
+        ["loop_rate", "broken_rate", "runaway_rate", "empty_rate", "same_answer", "self_talk_rate", "seq_rep_4"]
+            .iter()
+            .fold(run(name), |run, metric| run.with(metric, ones_first(0, 600)))
+            .with("eos_rate", ones_first(600, 600))
+            .with("terse_rate", ones_first(terse, 600))
+    };
+    for name in ["default", "strict", "smoke"] {
+        let policy = Policy::load(name).unwrap();
+        let verdict = |terse| {
+            decide(&policy, vec![model("before", 20)], vec![model("after", terse)], DecideOptions::default()).unwrap()
+        };
+        let collapsed = verdict(270);
+        assert_eq!(collapsed.verdict, Decision::Fail, "{name}");
+        let failed = collapsed.metrics.iter().filter(|metric| metric.verdict == Decision::Fail);
+        assert_eq!(failed.map(|metric| metric.metric.as_str()).collect::<Vec<_>>(), ["terse_rate"], "{name}");
+        assert_eq!(verdict(20).verdict, Decision::Pass, "{name}");
+    }
+}
+
 /// The arms of the tiny-model experiment as the prototype saw them: only the candidate that keeps its terminator passes.
 #[test]
 fn the_demo_policy_passes_modified_against_regular_and_fails_the_reverse() {

@@ -210,6 +210,43 @@ fn pass_k_is_a_column_where_the_policy_asks_for_it() {
     assert!(single.metrics.iter().all(|metric| metric.id != "eos_rate^2"));
 }
 
+/// Seeds that agree on every prompt are no proof of it: the interval of a share over them has Wilson's in it.
+#[test]
+fn a_share_over_seeds_that_agree_has_an_interval() {
+    let root = tempfile::tempdir().unwrap();
+    let seeds = (0..3).map(|seed| {
+        let mut run = written(root.path(), &format!("a-{seed}"), 40, 40);
+        (run.manifest.model.arm, run.manifest.model.training_seed) = (Some("a".into()), Some(seed));
+        run
+    });
+    let board = one_board(seeds.collect(), &options());
+    let eos = board.entries[0].metrics.iter().find(|metric| metric.metric == "eos_rate").unwrap();
+    assert_eq!((eos.value, eos.ci_high), (1.0, 1.0));
+    assert!((0.90..0.93).contains(&eos.ci_low), "{}", eos.ci_low);
+}
+
+/// The second turn of a benchmark has the model's own first answer in it.
+#[test]
+fn a_later_turn_is_the_same_prompt_whatever_the_model_answered_before() {
+    let root = tempfile::tempdir().unwrap();
+    let made = |name: &str, asked: &str| {
+        let dir = run(name).with("eos_rate", ones_first(2, 2)).write(root.path());
+        let messages = serde_json::json!([
+            {"role": "user", "content": "Compose a poem."}, {"role": "assistant", "content": format!("{name} answers")},
+            {"role": "user", "content": asked},
+        ]);
+        let samples = [0, 1].map(|prompt| Sample {
+            messages: serde_json::from_value(messages.clone()).unwrap(),
+            ..sample(prompt, "fine", FinishReason::Eos, Some(9))
+        });
+        write_jsonl(&dir.join("samples.jsonl"), "sample", &samples).unwrap();
+        Run::load(dir).unwrap()
+    };
+    one_board(vec![made("a", "Now shorter."), made("b", "Now shorter.")], &options());
+    let other = boards(vec![made("c", "Now shorter."), made("d", "Now longer.")], &options());
+    assert!(matches!(other, Err(GateError::DifferentPrompt { .. })));
+}
+
 #[test]
 fn long_completions_are_cut_at_a_character_and_say_so() {
     let root = tempfile::tempdir().unwrap();

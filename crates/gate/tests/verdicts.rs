@@ -502,6 +502,7 @@ fn all_of_k_samples_may_be_required() {
     .unwrap();
     assert_eq!((found.verdict, found.metrics[0].n), (Decision::Fail, 200));
     assert!(found.notes.iter().any(|note| note.starts_with("pass^3 takes the samples of all training seeds")));
+    assert_eq!(found.claim, ClaimScope::Checkpoints, "samples of one prompt, not seeds, are resampled");
 }
 
 #[test]
@@ -628,4 +629,108 @@ fn answers_that_are_repeated_are_named_up_to_three() {
     assert!(found.starts_with("the baseline answers `p00000`, `p00001`, `p00002` 2 times, other prompts 1"), "{found}");
     let apart = "the arms have different numbers of answers to a prompt, which are averaged first";
     assert!(notes(0, 300).iter().any(|note| note == apart) && notes(300, 300).iter().all(|note| note != apart));
+}
+
+/// Three of four answers to each prompt failed: a value a prompt is left, and says nothing of them.
+#[test]
+fn answers_that_failed_bar_a_pass_also_where_each_prompt_has_another() {
+    let rule = policy("[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\n");
+    let arm = |name: &str, failed: usize| {
+        let errors = move |i: usize| (0..4).map(move |s| f64::from(u8::from(s < failed && i < 200)));
+        run(name)
+            .with_samples("error_rate", (0..220).map(|i| errors(i).collect()))
+            .with_samples("loop_rate", (0..220).map(|i| vec![0.0; 4 - if i < 200 { failed } else { 0 }]))
+    };
+    let found = verdict(&rule, arm("a", 0), arm("b", 3));
+    assert_eq!(found.verdict, Decision::Inconclusive);
+    let reason = &found.metrics[0].reason;
+    assert!(reason.contains("no pass, because 600 of 880 answers of b failed or ended in an unknown way"), "{reason}");
+    let left_out = |verdict: &Verdict| verdict.not_judged.iter().map(|part| part.subject.clone()).collect::<Vec<_>>();
+    assert_eq!(left_out(&found), ["600 of 880 answers of the candidate"]);
+    assert_eq!(answer(&rule, arm("a", 0), arm("b", 0)), (Decision::Pass, 0));
+    // A policy may allow it; the verdict still says so.
+    let allowing = policy("[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\nmax_unpaired = 1.0\n");
+    let found = verdict(&allowing, arm("a", 0), arm("b", 3));
+    assert_eq!((found.verdict, left_out(&found).len()), (Decision::Pass, 1));
+}
+
+/// Of an unknown end `eos_rate` has no value.
+#[test]
+fn ends_that_are_unknown_bar_a_pass_also_where_each_prompt_has_another() {
+    let arm = |name: &str, known: usize| {
+        run(name)
+            .with_samples("error_rate", (0..300).map(|_| vec![0.0; 4]))
+            .with_samples("eos_rate", (0..300).map(|_| vec![1.0; known]))
+    };
+    let rule = eos("{ non_inferior = 0.05 }");
+    assert_eq!(answer(&rule, arm("a", 4), arm("b", 4)), (Decision::Pass, 0));
+    assert_eq!(answer(&rule, arm("a", 4), arm("b", 2)), (Decision::Inconclusive, 3));
+}
+
+/// A bound on the candidate's own pass^k asks nothing of a baseline with one answer a prompt.
+#[test]
+fn an_absolute_pass_k_looks_at_the_candidate_alone() {
+    let rule = |require: &str| {
+        policy(&format!("[[metric]]\nid = \"eos_rate\"\npass_k = 3\nrequire = {require}\nif_missing = \"skip\"\n"))
+    };
+    let baseline = || run("a").with("eos_rate", ones_first(300, 300));
+    let candidate = || run("b").with_samples("eos_rate", (0..300).map(|_| vec![1.0, 0.0, 1.0, 1.0]));
+    assert_eq!(answer(&rule("{ at_least = 0.7 }"), baseline(), candidate()), (Decision::Fail, 1));
+    let skipped = verdict(&rule("{ non_inferior = 0.05 }"), baseline(), candidate());
+    assert_eq!(skipped.not_judged[0].reason, "it takes 3 answers to a prompt, and these runs have at most 1");
+}
+
+/// The place of the bad prompt does not matter.
+#[test]
+fn an_absolute_bound_over_seeds_counts_prompts_from_the_commoner_end() {
+    let rule = policy("[[metric]]\nid = \"empty_rate\"\nrequire = { at_most = 0.04 }\n");
+    let seeds_with = |bad: usize| -> Vec<Run> {
+        let of = |seed| run("b").seed("b", seed).with("empty_rate", (0..100).map(|i| f64::from(u8::from(i == bad))));
+        (1..4).map(of).collect()
+    };
+    let found = |bad| {
+        let baseline = vec![run("a").with("empty_rate", ones_first(0, 100))];
+        decide(&rule, baseline, seeds_with(bad), DecideOptions::default()).unwrap().metrics.remove(0)
+    };
+    let (first, last) = (found(0), found(99));
+    assert_eq!((first.verdict, last.verdict), (Decision::Inconclusive, Decision::Inconclusive));
+    assert_eq!((first.ci_low, first.ci_high.unwrap() > 0.04), (Some(0.0), true), "{first:?}");
+}
+
+/// Equal arms without a bad answer: 133 prompts show 2 points (docs/ci.md), whatever the samples of each.
+#[test]
+fn the_needed_prompts_of_several_samples_are_no_fewer_than_decide() {
+    let rule = policy("[[metric]]\nid = \"eos_rate\"\nrequire = { non_inferior = 0.02 }\n");
+    let arm = |name: &str, n: usize| run(name).with_samples("eos_rate", (0..n).map(|_| vec![1.0; 2]));
+    let at = |n: usize| verdict(&rule, arm("a", n), arm("b", n)).metrics.remove(0);
+    let few = at(60);
+    assert_eq!(few.verdict, Decision::Inconclusive);
+    let needed = few.n_needed.unwrap();
+    assert!((134..400).contains(&needed), "{needed}");
+    assert!(few.power.unwrap() < 0.5, "{:?}", few.power);
+    assert_eq!(at(needed).verdict, Decision::Pass);
+    let bound = policy("[[metric]]\nid = \"loop_rate\"\nrequire = { at_most = 0.02 }\n");
+    let arm = |name: &str, n: usize| run(name).with_samples("loop_rate", (0..n).map(|_| vec![0.0; 2]));
+    let at = |n: usize| verdict(&bound, arm("a", n), arm("b", n)).metrics.remove(0);
+    let few = at(60);
+    assert_eq!(few.verdict, Decision::Inconclusive);
+    assert_eq!(at(few.n_needed.unwrap()).verdict, Decision::Pass);
+}
+
+#[test]
+fn equal_ids_of_other_slices_are_refused() {
+    let other = |name: &str| {
+        let mut run = run(name).with("loop_rate", ones_first(0, 300));
+        let rows = run.measurements.rows().map(|row| Measurement { slice: "helpful_base".into(), ..row });
+        run.measurements = rows.collect();
+        run
+    };
+    let rule = policy("[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\n");
+    let plain = run("a").with("loop_rate", ones_first(0, 300));
+    let error = decide(&rule, vec![plain], vec![other("b")], DecideOptions::default()).unwrap_err();
+    assert!(matches!(error, GateError::OtherSlices { .. }), "{error}");
+    assert!(
+        error.to_string().contains("is of slice `even` in the first and of `helpful_base` in the second"),
+        "{error}"
+    );
 }

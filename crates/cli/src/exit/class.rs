@@ -440,6 +440,7 @@ impl Classify for GateError {
             | GateError::Incomparable { .. }
             | GateError::DifferentPrompt { .. }
             | GateError::NoOverlap { .. }
+            | GateError::OtherSlices { .. }
             | GateError::DuplicatePrompt { .. }
             | GateError::Impossible { .. }
             | GateError::Unfinished { .. }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use smpo_results::RunManifest;
 
 use crate::error::GateError;
-use crate::pairing::training_seed;
+use crate::pairing::{keys, training_seed};
 use crate::run::Run;
 use crate::shared::Prompts;
 
@@ -68,7 +68,13 @@ fn apart(first: &Run, run: &Run) -> Option<String> {
         return Some(format!("{x} has {} samples a prompt, {y} has {}", b.samples_per_prompt, a.samples_per_prompt));
     }
     if a.suite.sha256 != b.suite.sha256 && !(scored && mostly_shared(first, run)) {
-        let shared = if scored { "half of their prompts or fewer in common" } else { "different suites" };
+        let shared = match scored {
+            true if prompts_in_common(first, run) == 0 && ids_in_common(first, run) => {
+                "the same ids of prompts under different slices"
+            }
+            true => "half of their prompts or fewer in common",
+            false => "different suites",
+        };
         return Some(format!("{x} and {y} have {shared}"));
     }
     None
@@ -76,9 +82,17 @@ fn apart(first: &Run, run: &Run) -> Option<String> {
 
 /// True if most prompts are in common: scored answers to a suite are seldom complete.
 fn mostly_shared(a: &Run, b: &Run) -> bool {
+    2 * prompts_in_common(a, b) > a.measurements.len().max(b.measurements.len())
+}
+
+fn prompts_in_common(a: &Run, b: &Run) -> usize {
     let prompts = Prompts::of([a, b]);
-    let both = (0..prompts.len()).filter(|&prompt| (0..2).all(|run| prompts.row(run, prompt).is_some()));
-    2 * both.count() > a.measurements.len().max(b.measurements.len())
+    (0..prompts.len()).filter(|&prompt| (0..2).all(|run| prompts.row(run, prompt).is_some())).count()
+}
+
+fn ids_in_common(a: &Run, b: &Run) -> bool {
+    let ids: BTreeSet<&str> = keys(a).map(|(_, id)| id).collect();
+    keys(b).any(|(_, id)| ids.contains(id))
 }
 
 /// True for another training seed of the same arm of the same experiment.

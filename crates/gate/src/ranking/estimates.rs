@@ -6,6 +6,7 @@ use smpo_stats::hierarchical::{self, Options};
 
 use super::entries::Entry;
 use super::{CONFIDENCE, RankingOptions};
+use crate::contrast::{over_seeds_of_shares, prompt_means};
 use crate::error::GateError;
 use crate::pairing::Paired;
 use crate::shared::Prompts;
@@ -31,9 +32,16 @@ pub(super) fn pooled(
     let mut estimate = estimate.clone();
     if paired.n() >= 2 {
         let settings = Options { confidence: CONFIDENCE, resamples: options.resamples.max(100), seed: options.seed };
-        let found = hierarchical::mean(&paired.arm(&paired.candidate), settings)
-            .map_err(|source| GateError::Stats { metric: estimate.metric.clone(), source })?;
-        (estimate.value, estimate.ci_low, estimate.ci_high) = (found.value, found.interval.low, found.interval.high);
+        let failed = |source| GateError::Stats { metric: estimate.metric.clone(), source };
+        let arm = paired.arm(&paired.candidate);
+        let found = hierarchical::mean(&arm, settings).map_err(failed)?;
+        let interval = match estimate.unit {
+            Unit::Share => {
+                over_seeds_of_shares(&prompt_means(&arm.runs), found.interval, CONFIDENCE).map_err(failed)?.0
+            }
+            _ => found.interval,
+        };
+        (estimate.value, estimate.ci_low, estimate.ci_high) = (found.value, interval.low, interval.high);
         estimate.n = paired.n();
     } else {
         // A property of whole runs: the runs themselves are the observations.

@@ -20,7 +20,7 @@ pub static INFO: MetricInfo = MetricInfo {
 };
 
 /// The entry of the catalogue.
-pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
+pub static METRICS: &[Metric] = &[Metric { of_ends: true, ..Metric::of_sample(&INFO, measure) }];
 
 /// 1 if the model emitted a terminator, 0 if it ran into the cap or a repetition detector cut it. A stop string or an unknown finish has no value: it
 /// is no property of the model.

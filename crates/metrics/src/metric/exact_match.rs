@@ -20,7 +20,7 @@ pub static INFO: MetricInfo = MetricInfo {
 };
 
 /// The entry of the catalogue.
-pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
+pub static METRICS: &[Metric] = &[Metric { of_some_prompts: true, ..Metric::of_sample(&INFO, measure) }];
 
 /// 1 if the completion of a closed prompt is the gold answer.
 fn measure(view: &View<'_>, _: &mut Scratch) -> Option<f64> {

@@ -41,8 +41,8 @@ pub static CAP_INFO: MetricInfo = MetricInfo {
 
 /// The entries of the catalogue.
 pub static METRICS: &[Metric] = &[
-    Metric::of_sample(&CAP_INFO, at_cap),
-    Metric { corpus: Some(restricted_mean), ..Metric::of_sample(&INFO, tokens) },
+    Metric { of_ends: true, ..Metric::of_sample(&CAP_INFO, at_cap) },
+    Metric { of_ends: true, corpus: Some(restricted_mean), ..Metric::of_sample(&INFO, tokens) },
 ];
 
 /// 1 if the cap cut the completion.

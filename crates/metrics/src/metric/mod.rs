@@ -40,6 +40,7 @@ catalogue! {
     runaway_rate,
     empty_rate,
     same_answer,
+    terse_rate,
     self_talk_rate,
     exact_match,
     stops_when_right,
@@ -95,6 +96,10 @@ pub struct Metric {
     pub by_slice: bool,
     /// True if `sample` is called on completions that the engine failed on.
     pub of_failures: bool,
+    /// True if a completion of unknown ending has no value.
+    pub of_ends: bool,
+    /// True if completions of some prompts have no value because of what was asked.
+    pub of_some_prompts: bool,
 }
 
 impl Metric {
@@ -115,7 +120,16 @@ impl Metric {
 
     /// A metric of a forward pass over given completions.
     pub const fn teacher_forced(info: &'static MetricInfo) -> Metric {
-        Metric { info, sample: None, among: None, corpus: None, by_slice: true, of_failures: false }
+        Metric {
+            info,
+            sample: None,
+            among: None,
+            corpus: None,
+            by_slice: true,
+            of_failures: false,
+            of_ends: false,
+            of_some_prompts: false,
+        }
     }
 }
 

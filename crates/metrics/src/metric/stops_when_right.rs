@@ -20,7 +20,7 @@ pub static INFO: MetricInfo = MetricInfo {
 };
 
 /// The entry of the catalogue.
-pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
+pub static METRICS: &[Metric] = &[Metric { of_some_prompts: true, ..Metric::of_sample(&INFO, measure) }];
 
 /// 1 if the completion of a closed prompt is exactly the gold answer, 0 if it starts with it and goes on; no value if it
 /// starts otherwise. A gold answer that ends in a letter or digit must end there in the completion too: `42` does not

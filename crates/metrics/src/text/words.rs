@@ -48,7 +48,7 @@ fn class(c: char) -> Class {
 }
 
 /// True for characters of scripts without spaces between words: kana, Han, Thai, Lao, Myanmar, Khmer.
-pub(super) fn is_unspaced(c: char) -> bool {
+pub(crate) fn is_unspaced(c: char) -> bool {
     matches!(c as u32,
         0x0e00..0x0f00 | 0x1000..0x10a0 | 0x1780..0x1800 | 0x3040..0x3100 | 0x3400..0xa000 | 0xf900..0xfb00 | 0x20000..0x32000)
 }
