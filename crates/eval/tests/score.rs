@@ -325,6 +325,74 @@ fn plain_lines() {
     assert_eq!(found, [("a", 0), ("c", 1), ("b", 0)]);
 }
 
+/// A column of a model's answers is added to rows that have the gold answer in `answer` or `output`.
+#[test]
+fn the_models_column_comes_before_the_gold_answer() {
+    for (row, used) in [
+        (r#"{"question": "q", "answer": "gold", "prediction": "said"}"#, "prediction"),
+        (r#"{"question": "q", "answer": "gold", "model_answer": "said"}"#, "model_answer"),
+        (r#"{"question": "q", "answer": "gold", "generated": "said"}"#, "generated"),
+        (r#"{"instruction": "q", "output": "gold", "generated_text": "said"}"#, "generated_text"),
+    ] {
+        let (completion, notes) = said(row);
+        assert_eq!((completion.as_str(), notes.len()), ("said", 1), "{row}");
+        let note = format!("m.jsonl:1: the completion is `{used}`; ");
+        assert!(notes[0].contains(&note) && notes[0].ends_with("another text, is left out"), "{notes:?}");
+    }
+    // Alone they are the completion, and of a copy nothing is said.
+    for row in
+        [r#"{"question": "q", "answer": "said"}"#, r#"{"instruction": "q", "output": "said", "response": "said"}"#]
+    {
+        assert_eq!(said(row), ("said".to_owned(), Vec::new()), "{row}");
+    }
+}
+
+/// The completion of a file of one row, and the notes on it.
+fn said(row: &str) -> (String, Vec<String>) {
+    let files = Files::new(&[("m.jsonl", row)]);
+    let read = vec![files.read("m.jsonl")];
+    let assembled =
+        assemble(read, None, None, files.store.replace(Store::beside(files.dir.path()))).expect("assembles");
+    let model = Model::of(assembled.models.into_iter().next().expect("one"));
+    (model.samples[0].completion.clone(), assembled.notes)
+}
+
+/// Figures never stand beside samples that they are not of, whenever the writer ended.
+#[test]
+fn an_evaluation_that_is_written_over_is_unfinished_until_it_is_whole() {
+    let files = Files::new(&[("a.jsonl", r#"{"prompt": "p", "completion": "c"}"#)]);
+    let models = files.assembled(&[files.read("a.jsonl")]);
+    let dir = EvaluationDir::new(files.path("run"));
+    write(&dir, &models[0]).expect("writes");
+    assert!(dir.metrics().is_file());
+    // What comes after the samples cannot be written.
+    fs::remove_file(dir.manifest()).expect("there");
+    fs::create_dir_all(dir.manifest().join("in the way")).expect("writable");
+    write(&dir, &models[0]).expect_err("a directory is in the way");
+    assert!(!dir.metrics().exists());
+}
+
+/// Prompts that are given count, and those of the file that are others are told of.
+#[test]
+fn prompts_of_a_file_that_are_not_those_given_are_noted() {
+    let row =
+        |id: &str, prompt: &str| format!("{{\"id\": \"{id}\", \"prompt\": \"{prompt}\", \"completion\": \"c\"}}\n");
+    let answers = row("1", "Name the capital.") + &row("2", "<user> Add 1 and 2.<end>") + &row("3", "Name a river.");
+    let given = ["Translate this.", "Add 1 and 2.", "Say hi."].map(str::to_owned);
+    let prompts: String =
+        given.iter().zip(1..).map(|(text, id)| format!("{{\"id\": \"{id}\", \"prompt\": \"{text}\"}}\n")).collect();
+    let files = Files::new(&[("a.jsonl", &answers), ("prompts.jsonl", &prompts)]);
+    let suite = Suite::read_answered(&files.path("prompts.jsonl")).expect("prompts");
+    let read = vec![files.read("a.jsonl")];
+    let store = files.store.replace(Store::beside(files.dir.path()));
+    let notes = assemble(read, Some(&suite), None, store).expect("assembles").notes;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].ends_with("a.jsonl:1: another prompt than the one given for the id \"1\", which counts; and 1 more"),
+        "{notes:?}"
+    );
+}
+
 #[test]
 fn bytes_that_are_no_text_are_damage_not_an_error() {
     let files = Files::new(&[]);

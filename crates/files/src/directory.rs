@@ -43,6 +43,17 @@ pub fn remove_dir_whole(dir: &Path) -> Result<(), FileError> {
     doomed.dir.close().map_err(FileError::at(dir, "remove"))
 }
 
+/// Removes a file that may not be there.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::at(path, "remove")(source)),
+        _ => Ok(()),
+    }
+}
+
 /// Moves a file or directory to a new path in the same filesystem, whose missing parent directories are created.
 ///
 /// # Errors

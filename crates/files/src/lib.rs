@@ -50,7 +50,7 @@ mod whole;
 pub use append::{AppendFile, append, cut_torn_line};
 pub use archive::{ArchivedFile, read_archive};
 pub use copy::{copy, copy_whole};
-pub use directory::{move_to, remove_dir_whole, remove_leftovers, remove_leftovers_of, write_dir_whole};
+pub use directory::{move_to, remove_dir_whole, remove_file, remove_leftovers, remove_leftovers_of, write_dir_whole};
 pub use error::FileError;
 pub use exists::{exists, is_dir, is_file};
 pub use hash::{Sha256Sum, hex, sha256, sha256_file};

@@ -12,12 +12,7 @@ use crate::suite::Suite;
 /// The successful samples that the directory already has. Leaves `run.json` and a `samples.jsonl` of exactly those.
 pub(super) fn resume(suite: &Suite, dir: &EvaluationDir, manifest: &RunManifest) -> Result<Vec<Sample>, RunError> {
     // An estimate of half the samples must not outlive the decision to take the other half.
-    match std::fs::remove_file(dir.metrics()) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(RunError::Io { path: dir.metrics(), action: "remove", source });
-        }
-        _ => {}
-    }
+    smpo_files::remove_file(&dir.metrics()).map_err(files::Error::from)?;
     let there = |path: &Path| smpo_files::exists(path).map_err(files::Error::from);
     if there(&dir.manifest())? {
         let found: RunManifest = files::read_json(&dir.manifest(), "run manifest")?;

@@ -24,6 +24,8 @@ pub struct CompletionFile {
     pub(super) skipped: Option<String>,
     /// A remark on its bytes.
     pub(super) damage: Option<String>,
+    /// A remark on the first row with a field that may be taken for the completion and was not.
+    pub(super) passed_over: Option<String>,
 }
 
 impl CompletionFile {
@@ -33,7 +35,8 @@ impl CompletionFile {
     /// # Errors
     /// [`InputError`], with the line.
     pub fn read(path: &Path, format: Option<InputFormat>, store: &mut Store) -> Result<Self, InputError> {
-        let mut reader = Reader { path: path.into(), format, texts: HashSet::new(), answers: Vec::new(), store };
+        let mut reader =
+            Reader { path: path.into(), format, texts: HashSet::new(), answers: Vec::new(), passed_over: None, store };
         let layout = match formats::of_archive(path)? {
             Some(rows) => Layout::Whole(rows),
             None => json_rows::open(path)?,
@@ -48,7 +51,8 @@ impl CompletionFile {
         };
         let (format, skipped) = reader.together(rows)?;
         let skipped = skipped.or_else(|| reader.answers.is_empty().then(|| "no completion in it".to_owned()));
-        Ok(CompletionFile { path: path.to_owned(), format, answers: reader.answers, sha256, skipped, damage })
+        let Reader { answers, passed_over, .. } = reader;
+        Ok(CompletionFile { path: path.to_owned(), format, answers, sha256, skipped, damage, passed_over })
     }
 }
 
@@ -59,6 +63,7 @@ struct Reader<'a> {
     /// Ids and names of models: each once in memory.
     texts: HashSet<Arc<str>>,
     answers: Vec<Answer>,
+    passed_over: Option<String>,
     store: &'a mut Store,
 }
 
@@ -71,6 +76,7 @@ impl Reader<'_> {
             self.format = self.format.or_else(|| InputFormat::of_row(&row));
             unread.push((line, row));
             let Some(format) = self.format else { continue };
+            self.look_for_passed_over(format, &unread);
             if let Some(records) = format.read_rows(&self.path, &unread)? {
                 self.store(records)?;
                 unread.clear();
@@ -89,9 +95,20 @@ impl Reader<'_> {
                 InputFormat::detect(rows).map_err(|problem| InputError::line(&self.path, first, problem))?
             }
         };
+        self.look_for_passed_over(format, &rows);
         match format.read(&self.path, &rows)? {
             Read::Records(records) => self.store(records).map(|()| (format, None)),
             Read::Skipped(reason) => Ok((format, Some(reason))),
+        }
+    }
+
+    fn look_for_passed_over(&mut self, format: InputFormat, rows: &[(usize, Row)]) {
+        if self.passed_over.is_none() && format.has_any_field() {
+            self.passed_over = rows.iter().find_map(|(line, row)| {
+                let (used, other) = formats::passed_over(row)?;
+                let place = format!("{}:{line}", self.path.display());
+                Some(format!("{place}: the completion is `{used}`; `{other}`, another text, is left out"))
+            });
         }
     }
 

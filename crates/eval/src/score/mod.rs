@@ -36,6 +36,8 @@ use crate::runner::write_measured;
 pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManifest, Measured), files::Error> {
     let mut facts = Facts::default();
     let samples = model.samples().inspect(|sample| sample.iter().for_each(|sample| facts.add(sample)));
+    // Figures must not outlive the samples that they are of.
+    smpo_files::remove_file(&dir.metrics())?;
     files::write_each_jsonl(&dir.samples(), "sample", samples)?;
     let measured = measure_each(model, Vec::new())?;
     let manifest = RunManifest {

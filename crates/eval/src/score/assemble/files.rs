@@ -18,6 +18,7 @@ pub(super) fn wanted(
         if let Some(damage) = &file.damage {
             notes.push(format!("{path}: {damage}"));
         }
+        notes.extend(file.passed_over.clone());
         if let Some(reason) = &file.skipped {
             notes.push(format!("{path}: skipped: {reason}"));
             skipped.get_or_insert_with(|| InputError::whole(&file.path, reason.clone()));

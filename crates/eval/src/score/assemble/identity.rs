@@ -27,6 +27,27 @@ pub(super) fn of_suite(models: &mut [Answers], suite: &Suite) {
     }
 }
 
+/// A note on answers whose file has another prompt under the id than the suite has. Bare and in its template it is the same.
+pub(super) fn other_prompts(models: &[Answers], suite: &Suite, store: &Store) -> Result<Option<String>, Error> {
+    let single = suite.prompts.iter().filter(|prompt| prompt.turn.is_none());
+    let given: HashMap<&str, String> = single.filter_map(|p| Some((p.id.as_str(), asked(&p.messages)?))).collect();
+    let (mut first, mut number, mut seen) = (None, 0, HashSet::new());
+    for answer in models.iter().flat_map(|model| &model.answers).filter(|answer| answer.asked.is_some()) {
+        let Some(given) = given.get(&*answer.id).filter(|_| seen.insert((&answer.path, &answer.id))) else { continue };
+        let sample: Sample = store.get(answer.stored)?;
+        let own = asked(&sample.messages).unwrap_or_default();
+        if !own.contains(given) && !given.contains(&own) {
+            number += 1;
+            first.get_or_insert(answer);
+        }
+    }
+    Ok(first.map(|answer| {
+        let example =
+            format!("{}: another prompt than the one given for the id {:?}, which counts", answer.place(), answer.id);
+        and_more(&example, number)
+    }))
+}
+
 /// A prompt that goes by an id: the answer that it was seen with first, and that answer's model.
 struct Meaning<'a> {
     answer: &'a Answer,

@@ -52,7 +52,10 @@ pub fn assemble(
     let files = files::wanted(files, name, &mut notes)?;
     let mut models = answers::by_model(files, name, &mut notes)?;
     match suite {
-        Some(suite) => identity::of_suite(&mut models, suite),
+        Some(suite) => {
+            identity::of_suite(&mut models, suite);
+            notes.extend(identity::other_prompts(&models, suite, &store)?);
+        }
         None => identity::tell_apart(&mut models, &store, &mut notes)?,
     }
     for model in &mut models {

@@ -14,6 +14,7 @@ mod plain;
 mod promptfoo;
 
 pub(super) use inspect::of_archive;
+pub(super) use plain::passed_over;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -106,6 +107,11 @@ impl InputFormat {
     /// Name on the command line.
     pub fn id(self) -> &'static str {
         self.entry().id
+    }
+
+    /// True for a format whose completion goes by any of several names.
+    pub(super) fn has_any_field(self) -> bool {
+        matches!(self, InputFormat::AlpacaEval | InputFormat::Plain)
     }
 
     /// The files of the format, in Markdown.

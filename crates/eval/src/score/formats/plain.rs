@@ -11,21 +11,25 @@ use crate::json_rows::{Row, count, error_text, first, given, text};
 use crate::prompts;
 use crate::score::record::Record;
 
-const COMPLETION: [&str; 20] = [
+const COMPLETION: [&str; 23] = [
     "completion",
-    "output",
     "response",
-    "answer",
     "generated_text",
     "prediction",
     "generation",
+    "generated",
     "model_output",
     "model_response",
+    "model_answer",
     "lm_output",
     // LLaMA-Factory, DeepEval, Bedrock
     "predict",
+    "pred",
     "actual_output",
     "modelOutput",
+    // the gold answer in a data set, and so behind the names that can only be the model's
+    "output",
+    "answer",
     // several samples
     "completions",
     "outputs",
@@ -35,6 +39,9 @@ const COMPLETION: [&str; 20] = [
     "predictions",
     "samples",
 ];
+
+/// Fields that are the completion where no other is, and else the gold answer of the data set that it was added to.
+const GOLD: [&str; 2] = ["output", "answer"];
 
 const CONVERSATION: [&str; 4] = ["messages", "conversations", "conversation", "prompt"];
 
@@ -51,6 +58,14 @@ fn field(row: &Row) -> Option<&'static str> {
     given
         .or_else(|| (row.contains_key("text") && beside()).then_some("text"))
         .or_else(|| COMPLETION.into_iter().find(|name| row.contains_key(*name)))
+}
+
+/// A field that may be taken for the completion and is not, beside the one that is: both texts, and not the same.
+pub(in crate::score) fn passed_over(row: &Row) -> Option<(&'static str, &'static str)> {
+    let used = field(row).filter(|used| !GOLD.contains(used))?;
+    let other =
+        GOLD.into_iter().find(|name| row.get(*name).is_some_and(Value::is_string) && row[*name] != row[used])?;
+    row[used].is_string().then_some((used, other))
 }
 
 /// The last message of a conversation that the model ended.
