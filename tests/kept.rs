@@ -116,6 +116,16 @@ fn starting_over_removes_nothing_before_the_run_is_known_to_start() {
     }
     restart(&[format!("model_name_or_path={}", unweighted.display())], "unweighted");
     restart(&[format!("eval_dataset={}", run.join("metrics.jsonl").display())], "starting over removes");
+    let template = run.join("model/chat_template.jinja").display().to_string();
+    restart(&[format!("chat_template={template}"), "force_chat_template=true".into()], "starting over removes");
+    // an adapter that is elsewhere, on the model that is here
+    let elsewhere = dir.path().join("elsewhere");
+    let mut adapt = smpo();
+    adapt.arg("train").arg(&config).arg("--set=max_steps=1").arg("--set=use_peft=true");
+    adapt.arg(format!("--set=model_name_or_path={}", run.join("model").display()));
+    adapt.arg(format!("--set=output_dir={}", elsewhere.display())).assert().success();
+    let adapter = format!("reference_model_name_or_path={}", elsewhere.join("model").display());
+    restart(&["loss.kind=dpo".into(), "loss.beta=0.1".into(), adapter], "starting over removes");
     // what the run refuses, its check refuses
     for set in ["max_steps=3", "dataset_sample=6"] {
         smpo().arg("train").arg(&config).args(["--check", "--set", set]).assert().code(2);

@@ -53,6 +53,16 @@ pub fn published_keys() -> impl Iterator<Item = &'static str> {
     LOSSES.iter().flat_map(|entry| entry.flat_keys.spellings).map(|spelling| spelling.theirs)
 }
 
+/// The other keys of flat files that set what a key of them sets, whatever the loss.
+pub fn other_spellings(key: &str) -> Vec<&'static str> {
+    let of_losses = || LOSSES.iter().map(|entry| entry.flat_keys.spellings);
+    let same = of_losses().flat_map(|spellings| {
+        let ours = spellings.iter().find(|spelling| spelling.theirs == key).map(|spelling| spelling.ours);
+        spellings.iter().filter(move |spelling| Some(spelling.ours) == ours).map(|spelling| spelling.theirs)
+    });
+    same.filter(|other| *other != key).collect()
+}
+
 /// The kind of loss that a flat file's keys tell; `None` if they tell none.
 pub fn kind_of(keys: &Map<String, Value>) -> Option<&'static str> {
     let loss_type = keys.get("loss_type").and_then(Value::as_str);

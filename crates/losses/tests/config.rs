@@ -143,11 +143,43 @@ fn complaints_say_what_where_and_what_instead() {
         ),
         ("kind = \"dpo\"\nld_alpha = 0.1\nsampo_seed = 3", "`sampo_seed` has no effect beside `ld_alpha`"),
         ("kind = \"dpo\"\nsampo_seed = -3", "`sampo_seed`: invalid value: integer `-3`, expected u64"),
+        ("kind = \"dpo\"\ndiscopop_tau = 0.1", "`discopop_tau` has no effect unless `loss_type` is \"discopop\""),
+        (
+            "kind = \"dpo\"\nloss_type = [\"sigmoid\", \"sft\"]\nshift_lambda = 0.5",
+            "`shift_lambda` has no effect unless `loss_type` is \"shift\"",
+        ),
+        (
+            "kind = \"dpo\"\nf_divergence_type = \"forward_kl\"\nf_alpha_divergence_coef = 0.7",
+            "`f_alpha_divergence_coef` has no effect unless `f_divergence_type` is \"alpha_divergence\"",
+        ),
+        (
+            "kind = \"smpo\"\nmin_log_prob = -2.3\nwinsor_scope = \"step\"",
+            "loss `smpo`: `winsor_scope` has no effect without `lower_clip_percentile` or `upper_clip_percentile`",
+        ),
+        (
+            "kind = \"gpo\"\neos_term = \"invert\"\neos_penalty_cap = 0.4",
+            "`eos_penalty_cap` has no effect unless `eos_term` is \"bounded\"",
+        ),
         ("kind = \"kto\"\ndesirable_weight = -1", "`desirable_weight` must be finite and at least 0, got -1"),
         ("kind = \"sft\"\nmin_log_prob = -2.3", "loss `sft`: `min_log_prob` has no effect without a pair loss"),
     ] {
         let got = complaint(text);
         assert!(got.contains(expected), "{text}\n  expected {expected}\n  got      {got}");
+    }
+}
+
+/// Files that list every key have them: those of this project, and of TRL's releases (α was 1 before 1.0).
+#[test]
+fn a_default_without_effect_is_no_complaint() {
+    for text in [
+        "kind = \"dpo\"\ndiscopop_tau = 0.05\nshift_lambda = 0.75\nf_alpha_divergence_coef = 0.5",
+        "kind = \"dpo\"\nf_alpha_divergence_coef = 1.0",
+        "kind = \"smpo\"\nwinsor_scope = \"microbatch\"\neos_penalty_cap = 2.3",
+        "kind = \"dpo\"\nloss_type = [\"sigmoid\", \"discopop\"]\ndiscopop_tau = 0.1",
+        "kind = \"dpo\"\nloss_type = \"shift\"\nshift_lambda = 0.5",
+        "kind = \"smpo\"\nupper_clip_percentile = 0.97\nwinsor_scope = \"step\"",
+    ] {
+        Objective::new(parse(text).unwrap()).unwrap();
     }
 }
 

@@ -165,8 +165,9 @@ proptest! {
         // A length control looks at both sides by design.
         prop_assume!(has_no_length_control(&loss));
         let regular = evaluate(&loss.clone().into(), &pairs);
-        let on_rejected = Transforms { upper_clip_percentile: None, ..transforms.clone() };
-        let on_chosen = Transforms { upper_clip_percentile: transforms.upper_clip_percentile, winsor_scope: transforms.winsor_scope, ..Transforms::default() };
+        let on_rejected = without_idle(Transforms { upper_clip_percentile: None, ..transforms.clone() });
+        let Transforms { upper_clip_percentile, winsor_scope, .. } = transforms;
+        let on_chosen = without_idle(Transforms { upper_clip_percentile, winsor_scope, ..Transforms::default() });
         let rejected = evaluate(&LossConfig::from(loss.clone()).with_transforms(on_rejected), &pairs);
         let chosen = evaluate(&LossConfig::from(loss).with_transforms(on_chosen), &pairs);
         for ((regular, rejected), chosen) in regular.pairs.iter().zip(&rejected.pairs).zip(&chosen.pairs) {

@@ -99,12 +99,10 @@ proptest! {
         prop_assert_eq!(regular.sft_rejected_loss, modified.sft_rejected_loss);
     }
 
-    /// Off means off, to the last bit; and so does a bound that nothing reaches.
+    /// A bound that nothing reaches is off, to the last bit.
     #[test]
-    fn off_is_bit_equal_to_regular(loss in select(preference_losses()), pairs in batch(sides()), scope in scope()) {
+    fn off_is_bit_equal_to_regular(loss in select(preference_losses()), pairs in batch(sides())) {
         let regular = evaluate(&loss.clone().into(), &pairs);
-        let off = Transforms { winsor_scope: scope, eos_penalty_cap: 0.5, ..Transforms::default() };
-        prop_assert_eq!(&evaluate(&LossConfig::from(loss.clone()).with_transforms(off), &pairs), &regular);
         let out_of_reach = Transforms { min_log_prob: Some(-1e9), ..Transforms::default() };
         let unreached = evaluate(&LossConfig::from(loss).with_transforms(out_of_reach), &pairs);
         prop_assert_eq!(unreached.value, regular.value);

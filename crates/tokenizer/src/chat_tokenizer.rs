@@ -182,14 +182,15 @@ impl ChatTokenizer {
         })
     }
 
-    /// A hash over everything that decides the ids of a text: the tokenizer, the template with its variables, and the
-    /// terminators. Equal fingerprints give equal ids.
+    /// A hash over everything that decides the ids of a text: the tokenizer, what it puts around a text, the template with its
+    /// variables, and the terminators. Equal fingerprints give equal ids.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         let variables = self.template.variables();
         let parts = [
             // a tokenizer that loaded also serialises
             self.tokenizer.to_string(false).unwrap_or_default(),
+            format!("{:?} {:?}", self.around.before, self.around.after),
             self.template.source().to_string(),
             serde_json::Value::Object(variables.clone()).to_string(),
             format!("{:?}", self.terminators.ids()),
@@ -291,6 +292,16 @@ fn other_tokenizer(path: &Path) -> Result<Option<String>, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Tokens that a tokenizer puts around a text are among its ids.
+    #[test]
+    fn the_fingerprint_has_what_is_put_around_a_text() {
+        let plain = ChatTokenizer::from_model_dir(smpo_fixtures::demo("base")).unwrap();
+        let mut around = plain.clone();
+        around.around.before.push(0);
+        assert_ne!(plain.fingerprint(), around.fingerprint());
+        assert_eq!(plain.fingerprint(), plain.clone().fingerprint());
+    }
 
     #[test]
     fn a_byte_order_mark_says_nothing() {

@@ -127,7 +127,9 @@ impl Alarms {
                 format!(
                     "chosen and rejected log-probs fall together: by {:.2} and {:.2} nats per token since the first \
                      {} steps",
-                    -chosen, -rejected, rules.window
+                    -chosen,
+                    -rejected,
+                    self.chosen.first(rules.window).len()
                 ),
                 "lower learning_rate or beta, or raise the weight of cross-entropy on chosen (chosen_sft_ratio, \
                  rpo_alpha, cpo_alpha)",
@@ -205,32 +207,42 @@ impl Alarms {
     }
 }
 
-/// First and last values of a metric.
+/// First and last values of a metric. A resumed run may have another window: bounds are of the window it has now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Windowed {
     first: Vec<f64>,
     last: Vec<f64>,
+    /// True once `first` has filled a window: it takes no later values, whatever the window becomes.
+    #[serde(default)]
+    full: bool,
 }
 
 impl Windowed {
     fn push(&mut self, value: f64, window: usize) {
-        if self.first.len() < window {
+        // Files of earlier versions have no `full`: both lists are the same as long as nothing was taken out.
+        if !self.full && self.first == self.last && self.first.len() < window {
             self.first.push(value);
         }
-        if self.last.len() == window {
-            self.last.remove(0);
-        }
+        self.first.truncate(window);
+        self.full |= self.first.len() == window;
+        let surplus = (self.last.len() + 1).saturating_sub(window);
+        self.last.drain(..surplus);
         self.last.push(value);
     }
 
     /// Mean of the last values, once there are `window` of them.
     fn now(&self, window: usize) -> Option<f64> {
-        (self.last.len() >= window).then(|| mean(&self.last))
+        Some(mean(&self.last[self.last.len().checked_sub(window)?..]))
     }
 
     /// Difference of [`Windowed::now`] and the mean of the first values.
     fn change(&self, window: usize) -> Option<f64> {
-        Some(self.now(window)? - mean(&self.first))
+        Some(self.now(window)? - mean(self.first(window)))
+    }
+
+    /// The first values, `window` at most.
+    fn first(&self, window: usize) -> &[f64] {
+        &self.first[..self.first.len().min(window)]
     }
 }
 
@@ -395,5 +407,49 @@ mod tests {
         };
         assert_eq!((judged(2.0, true, 100_000_000), judged(1.5, true, 100_000_000)), (false, true));
         assert_eq!((judged(1.5, true, 99_999_999), judged(1.5, false, 100_000_000)), (false, false));
+    }
+
+    /// Values 1, 2, … under one window, then more of them under another, as after a resume.
+    fn resumed(before: (usize, u64), after: (usize, u64)) -> Windowed {
+        let mut series = Windowed::default();
+        for (window, step) in (1..=before.1).map(|step| (before.0, step)) {
+            series.push(step as f64, window);
+        }
+        for (window, step) in (1..=after.1).map(|step| (after.0, before.1 + step)) {
+            series.push(step as f64, window);
+        }
+        series
+    }
+
+    #[test]
+    fn a_smaller_window_of_a_resumed_run_is_kept() {
+        let series = resumed((10, 32), (3, 10));
+        assert_eq!((series.first.as_slice(), series.last.as_slice()), (&[1.0, 2.0, 3.0][..], &[40.0, 41.0, 42.0][..]));
+        assert_eq!((series.now(3), series.change(3)), (Some(41.0), Some(39.0)));
+        // A metric without a value since is judged under the new window too.
+        let quiet = resumed((10, 32), (3, 0));
+        assert_eq!((quiet.now(3), quiet.change(3)), (Some(31.0), Some(29.0)));
+        // What an earlier version let grow is cut.
+        let mut grown = Windowed { first: vec![0.0; 10], last: vec![1.0; 42], full: false };
+        grown.push(2.0, 3);
+        assert_eq!((grown.first.len(), grown.last.as_slice()), (3, &[1.0, 1.0, 2.0][..]));
+    }
+
+    #[test]
+    fn a_larger_window_of_a_resumed_run_takes_no_late_value_for_a_first_one() {
+        let series = resumed((3, 20), (5, 10));
+        assert_eq!(series.first, [1.0, 2.0, 3.0]);
+        assert_eq!(series.last, [26.0, 27.0, 28.0, 29.0, 30.0]);
+        assert_eq!(series.change(5), Some(26.0));
+        // Its first steps are not over: the new window is that of the first values too.
+        assert_eq!(resumed((5, 2), (7, 9)).first, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        // Values that stay the same do not look like first ones either, and files of earlier versions are read.
+        let mut constant = Windowed::default();
+        (0..20).for_each(|_| constant.push(-1.0, 3));
+        constant.push(-9.0, 5);
+        assert_eq!(constant.first, [-1.0; 3]);
+        let mut earlier: Windowed = serde_json::from_str(r#"{"first": [1, 2, 3], "last": [7, 8, 9]}"#).unwrap();
+        earlier.push(10.0, 5);
+        assert_eq!((earlier.first.len(), earlier.last.len()), (3, 4));
     }
 }

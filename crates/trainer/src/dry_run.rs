@@ -80,7 +80,7 @@ pub fn dry_run(
     let model_config = run::read_model_config(config)?;
     let scratch = tempfile::tempdir().map_err(io(&std::env::temp_dir(), "write to"))?;
     let tokenizer_dir = tokenizer_dir::prepare(config, scratch.path())?;
-    let tokenizer = tokenizer_dir::load(config, &tokenizer_dir)?;
+    let tokenizer = tokenizer_dir::load(config, &tokenizer_dir, watch)?;
     let mut errors = Vec::new();
     let dir = RunDir::new(&config.output_dir);
     let before = match earlier {

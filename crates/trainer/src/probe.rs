@@ -7,6 +7,7 @@
 
 mod figures;
 mod prompts;
+mod system;
 
 use std::path::Path;
 
@@ -61,7 +62,7 @@ impl<'a> Probe<'a> {
         max_positions: Option<usize>,
     ) -> Result<Option<Self>, TrainError> {
         let Some(probe) = &config.probe else { return Ok(None) };
-        let prompts = prompts::read(probe, config.seed, tokenizer)?;
+        let prompts = prompts::read(probe, config, tokenizer)?;
         let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0) + probe.max_new_tokens;
         if let Some(positions) = max_positions.filter(|positions| longest > *positions) {
             let message = format!(

@@ -1,9 +1,10 @@
 //! A run started over: what an earlier run left is removed once the new one is known to start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use smpo_files::resolved;
+use smpo_model::ModelDir;
 
 use crate::config::TrainConfig;
 use crate::dry_run::dry_run;
@@ -26,13 +27,27 @@ pub(crate) fn restart(config: &TrainConfig, dir: &RunDir, alone: bool, stop: &At
     }
 }
 
-/// Refuses a model or data file that an earlier run in the directory made.
+/// The model that an adapter names as its base.
+fn base_of(model: &Path) -> Option<PathBuf> {
+    let opened = ModelDir::open(model, None).ok()?;
+    opened.adapter().is_some().then(|| opened.weights().to_path_buf())
+}
+
+/// Refuses a model, template or data file that an earlier run in the directory made.
 fn keep_inputs(config: &TrainConfig, dir: &RunDir) -> Result<(), TrainError> {
     let models = [&config.adapter_name_or_path, &config.reference_model_name_or_path].into_iter().flatten();
-    let models = std::iter::once(&config.model_name_or_path).chain(models);
+    let models: Vec<&PathBuf> = std::iter::once(&config.model_name_or_path).chain(models).collect();
+    let bases: Vec<PathBuf> = models.iter().filter_map(|model| base_of(model)).collect();
+    let template: Option<PathBuf> = config.template_file();
     let data = config.dataset.iter().chain(&config.eval_dataset).chain(config.probe.iter().map(|probe| &probe.prompts));
     let own: Vec<PathBuf> = dir.discarded().into_iter().map(|path| resolved(&path)).collect();
-    match models.chain(data).find(|input| own.iter().any(|own| resolved(input).starts_with(own))) {
+    match models
+        .into_iter()
+        .chain(&bases)
+        .chain(&template)
+        .chain(data)
+        .find(|input| own.iter().any(|own| resolved(input).starts_with(own)))
+    {
         None => Ok(()),
         Some(input) => {
             let message = format!(

@@ -88,7 +88,7 @@ impl Resume<'_> {
         } else {
             return Err(TrainError::OtherData { dir: config.output_dir.clone(), step, changes });
         };
-        let moved = if config.test_size.is_some() { now.keep_apart(dir, rows)? } else { 0 };
+        let moved = if config.holds_out() { now.keep_apart(dir, rows)? } else { 0 };
         if moved > 0 {
             let word =
                 format!("{moved} held-out rows were trained on before the data changed: they are trained on again");

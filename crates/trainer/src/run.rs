@@ -125,7 +125,7 @@ fn check_finished(
     let Some(origin) = Origin::read(&dir.origin())? else { return Ok(()) };
     // Data that is gone since is no reason to refuse a finished run.
     let rows = || -> Result<Option<Rows>, TrainError> {
-        let tokenizer = tokenizer_dir::load(config, &tokenizer_dir::prepare(config, &dir.tokenizer())?)?;
+        let tokenizer = tokenizer_dir::load(config, &tokenizer_dir::prepare(config, &dir.tokenizer())?, &mut |_| {})?;
         let dataset = data::dataset(config, tokenizer.bos());
         let files = data::tokenize(&dataset, config, &tokenizer, false, stop, &mut |_| {})?;
         Ok(files.map(|files| files.rows()).transpose()?)
@@ -168,7 +168,7 @@ impl Run<'_> {
         let own = ranks.lead(|| tokenizer_dir::prepare(config, &dir.tokenizer()))?;
         let unchanged = ranks.any(own.is_some_and(|own| own == config.model_name_or_path))?;
         let tokenizer_dir = if unchanged { config.model_name_or_path.clone() } else { dir.tokenizer() };
-        let tokenizer = tokenizer_dir::load(config, &tokenizer_dir)?;
+        let tokenizer = tokenizer_dir::load(config, &tokenizer_dir, watch)?;
         let resumed = checkpoint::list(&dir.checkpoints())?.pop();
         let stopped = Finish::Stopped { step: resumed.as_ref().map_or(0, |checkpoint| checkpoint.step) };
         let resumed = resumed.map(Resumed::read).transpose()?;

@@ -15,10 +15,13 @@ use smpo_tokenizer::ChatTokenizer;
 use crate::added_tokens::AddedTokens;
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
+use crate::event::Event;
 
 /// File in which transformers 4 may keep a template; serving engines do not read it and saved models do not have it.
 const TEMPLATE_JSON: &str = "chat_template.json";
 const TEMPLATE_JINJA: &str = "chat_template.jinja";
+/// File in which older tokenizers name their special tokens, all or some.
+const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 
 /// Files that the tokenizer depends on, beside a model's companions: the configuration names the terminators too.
 const MORE_FILES: [&str; 2] = ["config.json", TEMPLATE_JSON];
@@ -41,19 +44,29 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
     copy_files(source, dir)?;
     added.write(dir)?;
     let own = ChatTemplate::from_model_dir(dir).ok();
-    match (&config.chat_template, own) {
-        (Some(given), own) if own.is_none() || config.force_chat_template => write_template(&text_of(given)?, dir)?,
-        (_, Some(own)) if apart => write_template(own.source(), dir)?,
+    let wanted = own.is_none() || config.force_chat_template;
+    let given = if wanted { given_template(config)? } else { None };
+    match (given, own) {
+        (Some(given), _) => write_template(&given, dir)?,
+        (None, Some(own)) if apart => write_template(own.source(), dir)?,
         _ => {}
     }
     let given = || named.into_iter().filter_map(|(key, token)| Some((key, token.as_ref()?)));
+    let map = dir.join(SPECIAL_TOKENS_MAP);
+    let mut named_there = Map::new();
+    edit(&map, |object| named_there = object.clone())?;
     edit(&dir.join("tokenizer_config.json"), |object| {
+        for (key, token) in named_there {
+            if object.get(&key).is_none_or(Value::is_null) {
+                object.insert(key, bare(token));
+            }
+        }
         for (key, token) in given() {
             object.insert(key.to_owned(), json!(token));
         }
     })?;
-    // Its names would contradict these.
-    remove_if_there(&dir.join("special_tokens_map.json"))?;
+    // The tokens that are named in both places could contradict each other.
+    remove_if_there(&map)?;
     let read = ChatTokenizer::from_model_dir(dir)?;
     let mut ids = Vec::new();
     for (key, token) in given() {
@@ -69,6 +82,15 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
         }
     })?;
     Ok(dir.to_owned())
+}
+
+/// A special token, or a list of them, by text alone: `tokenizer_config.json` has no other form of one.
+fn bare(token: Value) -> Value {
+    match token {
+        Value::Object(mut fields) => fields.remove("content").unwrap_or_default(),
+        Value::Array(tokens) => tokens.into_iter().map(bare).collect(),
+        other => other,
+    }
 }
 
 /// Copies the files of a model that its tokenizer depends on; those of a start with other settings that failed are removed.
@@ -87,21 +109,34 @@ fn copy_files(source: &Path, dir: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// The tokenizer of a directory that [`prepare`] made, under the configuration's template variables.
+/// The tokenizer of a directory that [`prepare`] made, under the configuration's template variables; `watch` is told of a template
+/// that is given and not used.
 ///
 /// # Errors
 /// If a file is missing or malformed, or the template fails under the variables.
-pub(crate) fn load(config: &TrainConfig, dir: &Path) -> Result<ChatTokenizer, TrainError> {
-    Ok(ChatTokenizer::from_model_dir(dir)?.with_variables(&config.chat_template_kwargs)?)
+pub(crate) fn load(
+    config: &TrainConfig,
+    dir: &Path,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<ChatTokenizer, TrainError> {
+    let tokenizer = ChatTokenizer::from_model_dir(dir)?.with_variables(&config.chat_template_kwargs)?;
+    config.template_remarks(&tokenizer).iter().for_each(|remark| watch(Event::Note(remark)));
+    Ok(tokenizer)
+}
+
+impl TrainConfig {
+    /// The file of the template that the configuration gives; `None` for a template that is a text itself.
+    pub(crate) fn template_file(&self) -> Option<PathBuf> {
+        self.chat_template.as_deref().filter(|given| given.trim_end().ends_with(".jinja")).map(PathBuf::from)
+    }
 }
 
 /// The template that a configuration gives: the text itself, or that of a file.
-fn text_of(given: &str) -> Result<String, TrainError> {
-    if !given.trim_end().ends_with(".jinja") {
-        return Ok(given.to_owned());
+fn given_template(config: &TrainConfig) -> Result<Option<String>, TrainError> {
+    match config.template_file() {
+        Some(path) => fs::read_to_string(&path).map_err(io(&path, "read")).map(Some),
+        None => Ok(config.chat_template.clone()),
     }
-    let path = Path::new(given);
-    fs::read_to_string(path).map_err(io(path, "read"))
 }
 
 /// Makes it the one template of the directory: places that differ would be read by one program and not by another.

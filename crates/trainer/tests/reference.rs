@@ -127,4 +127,10 @@ fn a_moving_reference_is_refused_where_there_is_none_to_move() {
         let error = refusal(config.ref_model_mixup_alpha(alpha).ref_model_sync_steps(steps));
         assert!(error.contains("ref_model_"), "{error}");
     }
+    let error = refusal(builder(dir.path(), "dpo").ref_model_sync_steps(10));
+    assert!(error.contains("`ref_model_sync_steps` has no effect without sync_ref_model = true"), "{error}");
+    // TRL's files may list their defaults, of this release and of earlier ones.
+    for steps in [512, 64] {
+        builder(dir.path(), "dpo").ref_model_sync_steps(steps).build().unwrap();
+    }
 }

@@ -140,3 +140,69 @@ fn yaml_reads_an_unquoted_no_as_false() {
     assert!(!config.evaluates() && config.save_steps.is_none());
     assert_eq!(config.max_grad_norm, 1.0);
 }
+
+/// In a flat file as in any other an override takes the place of every spelling of its setting.
+#[test]
+fn an_override_of_a_flat_file_replaces_other_spellings() {
+    let flat = |more: &str, sets: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.yaml");
+        let keys: String = KEYS.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+        std::fs::write(&path, format!("{keys}{more}")).unwrap();
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        TrainConfig::read(&path, &sets).map(|read| read.config).map_err(|error| error.to_string())
+    };
+    let intervals = "kind: dpo\nsave_strategy: epoch\neval_strategy: \"no\"\ntest_size: 0.1\n";
+    let config = flat(intervals, &["save_steps=1", "eval_steps=2"]).unwrap();
+    assert_eq!((config.save_steps, config.eval_steps), (Some(Interval::Steps(1)), Some(Interval::Steps(2))));
+    let config = flat("kind: dpo\nwarmup_ratio: 0.1\n", &["warmup_steps=1"]).unwrap();
+    assert_eq!((config.warmup_steps, config.warmup_ratio), (Some(1), None));
+    let config = flat("kind: smpo\nmargin_min: 0.5\nbeta: 2.0\n", &["target_margin=0.7"]).unwrap();
+    assert!(format!("{:?}", config.loss).contains("target_margin: 0.7"), "{:?}", config.loss);
+    // two overrides of one setting contradict each other
+    assert!(flat("kind: dpo\n", &["warmup_steps=1", "warmup_ratio=0.1"]).is_err());
+    let error = flat("kind: dpo\nchat_template_kwargs: {a: {b: null}}\n", &[]).unwrap_err();
+    assert!(error.contains("`chat_template_kwargs.a.b`: expected a value, got null"), "{error}");
+}
+
+/// Less divergence is better, and so is less of what is named by it.
+#[test]
+fn the_better_end_of_a_metric_follows_from_its_name() {
+    for (metric, greatest) in [
+        ("loss", false),
+        ("distill/divergence", false),
+        ("kl", false),
+        ("rewards/rejected", false),
+        ("probe/loop_rate", false),
+        ("rewards/accuracies", true),
+        ("rewards/margins", true),
+        ("probe/eos_rate", true),
+    ] {
+        understood(&[("metric_for_best_model", &format!("\"{metric}\""))], |config| {
+            config.best_is_greatest() == greatest
+        });
+    }
+}
+
+/// Nothing is held out of a share or a number of 0, so nothing can be compared by it.
+#[test]
+fn a_test_size_of_nothing_holds_nothing_out() {
+    for size in ["0", "0.0"] {
+        understood(&[("test_size", size)], |config| !config.evaluates());
+        let refused = read(&[("test_size", size), ("load_best_model_at_end", "true"), ("eval_steps", "1")]);
+        for error in refused.map(Result::unwrap_err) {
+            assert!(error.contains("which needs `test_size` or `eval_dataset`"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_beyond_all_memory_is_refused() {
+    for (rows, steps) in [("4294967296", "4294967296"), ("9223372036854775807", "3")] {
+        for error in read(&[("per_device_train_batch_size", rows), ("gradient_accumulation_steps", steps)])
+            .map(Result::unwrap_err)
+        {
+            assert!(error.contains("must be at most 4294967296 rows, got"), "{error}");
+        }
+    }
+}

@@ -86,6 +86,40 @@ fn added_tokens_are_trained_and_saved_with_the_model() {
     }
 }
 
+/// Special tokens that `special_tokens_map.json` alone names, as tokenizers of older models do, stay what they are when the
+/// configuration names another one.
+#[test]
+fn special_tokens_of_a_map_survive_a_token_that_is_named() {
+    let dir = TempDir::new().unwrap();
+    let model = dir.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    for entry in std::fs::read_dir(demo("base")).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), model.join(entry.file_name())).unwrap();
+    }
+    let path = model.join("tokenizer_config.json");
+    let mut names: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut map = serde_json::Map::new();
+    names.insert("bos_token".into(), "<|endoftext|>".into());
+    for key in ["bos_token", "eos_token", "pad_token"] {
+        let token = names.remove(key).unwrap();
+        map.insert(key.to_owned(), serde_json::json!({"content": token, "lstrip": false}));
+    }
+    std::fs::write(&path, serde_json::to_vec(&names).unwrap()).unwrap();
+    std::fs::write(model.join("special_tokens_map.json"), serde_json::to_vec(&map).unwrap()).unwrap();
+    let before = ChatTokenizer::from_model_dir(&model).unwrap();
+    let pad = map["pad_token"]["content"].as_str().unwrap();
+    let named = config(dir.path(), "named").model(&model).pad_token(pad).build().unwrap();
+    run(&named);
+    let saved = named.output_dir.join("model");
+    let after = ChatTokenizer::from_model_dir(&saved).unwrap();
+    assert_eq!((after.bos(), after.terminator_ids()), (before.bos(), before.terminator_ids()));
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(saved.join("tokenizer_config.json")).unwrap()).unwrap();
+    assert_eq!(written["bos_token"], map["bos_token"]["content"]);
+    assert!(!saved.join("special_tokens_map.json").exists());
+}
+
 /// Tokens that the tokenizer has and the model lacks.
 #[test]
 fn tokens_beyond_the_model_get_rows_when_they_are_named() {

@@ -133,6 +133,20 @@ impl Transforms {
                 given: 0.0,
             });
         }
+        self.idle(kind)
+    }
+
+    /// Refuses settings of a transform that is off.
+    fn idle(&self, kind: &'static str) -> Result<(), ConfigError> {
+        let default = Self::default();
+        if self.winsor_scope != default.winsor_scope && !self.winsorizes() {
+            let because = "without `lower_clip_percentile` or `upper_clip_percentile`";
+            return Err(ConfigError::NoEffect { kind, field: "winsor_scope", because });
+        }
+        if self.eos_penalty_cap != default.eos_penalty_cap && self.eos_term != EosTerm::Bounded {
+            let because = "unless `eos_term` is \"bounded\"";
+            return Err(ConfigError::NoEffect { kind, field: "eos_penalty_cap", because });
+        }
         Ok(())
     }
 

@@ -547,9 +547,9 @@ def cases():
     base = {"kind": "smpo", "loss_type": "sigmoid"}
     yield {"config": base, "batch": "plain", "margin": 0.01}
     yield {"config": {**base, "chosen_sft_ratio": 1.0}, "batch": "ties"}
-    for term in ["mask", "invert", "bounded"]:
+    for term in [{"eos_term": "mask"}, {"eos_term": "invert"}, {"eos_term": "bounded", "eos_penalty_cap": 0.4}]:
         for batch in ["plain", "odd"]:
-            yield {"config": {**base, "eos_term": term, "eos_penalty_cap": 0.4}, "batch": batch}
+            yield {"config": {**base, **term}, "batch": batch}
     for q in [0.02, 0.2, 0.5]:
         yield {"config": {**base, "lower_clip_percentile": q}, "batch": "plain", "microbatches": [2, 3, 1]}
         yield {"config": {**base, "lower_clip_percentile": q, "winsor_scope": "step"}, "batch": "plain", "microbatches": [2, 3, 1]}

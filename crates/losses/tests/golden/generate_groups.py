@@ -136,8 +136,8 @@ def cases():
         yield {"normalization": normalization, **length}
         yield {"normalization": normalization, "kl_beta": 0.3, "loss_type": "reinforce", **length}
     for loss_type in ["prob_weighted", "reinforce"]:
-        for term in ["mask", "invert", "bounded"]:
-            yield {"loss_type": loss_type, "eos_term": term, "eos_penalty_cap": 0.4, "winsor_scope": "step"}
+        for term in [{"eos_term": "mask"}, {"eos_term": "invert"}, {"eos_term": "bounded", "eos_penalty_cap": 0.4}]:
+            yield {"loss_type": loss_type, **term}
         yield {"loss_type": loss_type, "min_log_prob": -2.3}
         yield {"loss_type": loss_type, "lower_clip_percentile": 0.2, "upper_clip_percentile": 0.8, "winsor_scope": "step"}
         yield {

@@ -180,7 +180,7 @@ pub fn transforms() -> impl Strategy<Value = Transforms> {
     let quantile = || prop::option::of(prop_oneof![Just(0.02), 0.01..0.99]);
     (eos_term, 0.1..3.0, quantile(), prop::option::of(-4.0..-0.1), quantile(), scope()).prop_map(
         |(eos_term, eos_penalty_cap, lower_clip_percentile, min_log_prob, upper_clip_percentile, winsor_scope)| {
-            Transforms {
+            without_idle(Transforms {
                 eos_term,
                 eos_penalty_cap,
                 lower_clip_percentile,
@@ -188,9 +188,24 @@ pub fn transforms() -> impl Strategy<Value = Transforms> {
                 upper_clip_percentile,
                 winsor_scope,
                 ..Transforms::default()
-            }
+            })
         },
     )
+}
+
+/// The same transforms, with the settings of those that are off at their defaults: others are refused.
+pub fn without_idle(transforms: Transforms) -> Transforms {
+    let Transforms { eos_penalty_cap, winsor_scope, .. } = Transforms::default();
+    let winsorizes = transforms.lower_clip_percentile.or(transforms.upper_clip_percentile).is_some();
+    Transforms {
+        eos_penalty_cap: if transforms.eos_term == EosTerm::Bounded {
+            transforms.eos_penalty_cap
+        } else {
+            eos_penalty_cap
+        },
+        winsor_scope: if winsorizes { transforms.winsor_scope } else { winsor_scope },
+        ..transforms
+    }
 }
 
 /// Any loss under any transforms that it takes.

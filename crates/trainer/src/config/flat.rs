@@ -7,6 +7,7 @@ use super::check::{Key, Problems};
 use super::file::ConfigFile;
 use super::keys::known_keys;
 use super::read::{ReadConfig, of_key, set};
+use super::spellings;
 use crate::error::TrainError;
 
 /// Reads the keys of a file that no other trainer has.
@@ -47,6 +48,13 @@ impl Flat {
     fn set(&mut self, assignment: &str) {
         let name = assignment.split('=').next().unwrap_or_default().trim();
         self.keys.shift_remove(name);
+        // Other spellings of the setting make way, unless they were given by overrides too.
+        let earlier: Vec<&str> =
+            self.problems.overrides.iter().filter_map(|given| Some(given.split_once('=')?.0.trim())).collect();
+        let others = spellings::others_of(name).into_iter().chain(smpo_losses::import::other_spellings(name));
+        for other in others.filter(|other| !earlier.contains(other)) {
+            self.keys.shift_remove(other);
+        }
         let mut table = toml::Table::new();
         set(&mut table, assignment, &mut self.problems);
         for (key, value) in table {
@@ -115,8 +123,37 @@ impl Flat {
     fn table(&mut self, file: &ConfigFile<'_>) -> Result<toml::Table, TrainError> {
         let mut keys = std::mem::take(&mut self.keys);
         keys.retain(|_, value| !value.is_null());
+        for (key, value) in keys.iter_mut() {
+            if let Some(place) = take_nulls(value) {
+                let message = format!("`{key}{place}`: expected a value, got null; leave the key out");
+                self.problems.push(Key::new(None, key.clone()), message);
+            }
+        }
         toml::Table::try_from(&keys).map_err(|error| file.error(None, error.to_string()))
     }
+}
+
+/// Takes out the nulls within a value, which TOML has no place for; the first one's place, as `.a.b`.
+fn take_nulls(value: &mut Value) -> Option<String> {
+    let found = match value {
+        Value::Object(fields) => {
+            let null = fields.iter().find(|(_, value)| value.is_null()).map(|(key, _)| format!(".{key}"));
+            fields.retain(|_, value| !value.is_null());
+            null.or_else(|| fields.iter_mut().find_map(|(key, value)| Some(format!(".{key}{}", take_nulls(value)?))))
+        }
+        Value::Array(items) => {
+            let null = items.iter().position(Value::is_null).map(|at| format!("[{at}]"));
+            items.retain(|value| !value.is_null());
+            null.or_else(|| {
+                items.iter_mut().enumerate().find_map(|(at, value)| Some(format!("[{at}]{}", take_nulls(value)?)))
+            })
+        }
+        _ => None,
+    };
+    if found.is_some() {
+        while take_nulls(value).is_some() {}
+    }
+    found
 }
 
 /// Tables that no key here has, such as those in which other programs group their settings.

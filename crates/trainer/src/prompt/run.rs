@@ -64,7 +64,7 @@ pub(crate) fn train(
         };
     }
     dir.sweep()?;
-    let tokenizer = tokenizer_dir::load(config, &tokenizer_dir::prepare(config, &dir.tokenizer())?)?;
+    let tokenizer = tokenizer_dir::load(config, &tokenizer_dir::prepare(config, &dir.tokenizer())?, watch)?;
     let Some(rows) = Rows::load(config, prompt, &tokenizer, &model_config, stop)? else {
         return Ok(Finish::Stopped { step: 0 });
     };
@@ -93,7 +93,7 @@ pub(crate) fn dry_run(
 ) -> Result<Option<DryRun>, TrainError> {
     let model_config = read_model(config)?;
     let scratch = tempfile::tempdir().map_err(crate::error::io(&std::env::temp_dir(), "write to"))?;
-    let tokenizer = tokenizer_dir::load(config, &tokenizer_dir::prepare(config, scratch.path())?)?;
+    let tokenizer = tokenizer_dir::load(config, &tokenizer_dir::prepare(config, scratch.path())?, watch)?;
     let (spec, budget) = (model_config.spec(), MemoryBudget::host());
     let mut found = DryRun {
         data: Vec::new(),

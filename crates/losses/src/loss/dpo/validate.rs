@@ -62,6 +62,7 @@ pub(super) fn combinations(config: &DpoConfig) -> Result<(), ConfigError> {
         );
     }
     factors(config)?;
+    constants(config)?;
     let smoothing = config.label_smoothing > 0.0;
     if smoothing && !any(DpoLossType::smooths) {
         return no_effect("label_smoothing", "unless `loss_type` is \"sigmoid\", \"robust\", \"exo_pair\" or \"aot\"");
@@ -94,6 +95,28 @@ pub(super) fn combinations(config: &DpoConfig) -> Result<(), ConfigError> {
     }
     Ok(())
 }
+
+/// Constants of one loss type or divergence, given where there is none that reads them.
+fn constants(config: &DpoConfig) -> Result<(), ConfigError> {
+    let default = DpoConfig::default();
+    let types = config.loss_type.as_slice();
+    let no_effect = |field, because| Err(ConfigError::NoEffect { kind: KIND, field, because });
+    if config.discopop_tau != default.discopop_tau && !types.contains(&DpoLossType::Discopop) {
+        return no_effect("discopop_tau", "unless `loss_type` is \"discopop\"");
+    }
+    if config.shift_lambda != default.shift_lambda && !types.contains(&DpoLossType::Shift) {
+        return no_effect("shift_lambda", "unless `loss_type` is \"shift\"");
+    }
+    let alpha = config.f_alpha_divergence_coef;
+    let is_default = alpha == default.f_alpha_divergence_coef || alpha == FORMER_ALPHA;
+    if !is_default && config.f_divergence_type != FDivergence::AlphaDivergence {
+        return no_effect("f_alpha_divergence_coef", "unless `f_divergence_type` is \"alpha_divergence\"");
+    }
+    Ok(())
+}
+
+/// The α that TRL's configurations had by default before 1.0: files that list every key have it.
+const FORMER_ALPHA: f64 = 1.0;
 
 /// Keys of the factors that have no gradient.
 fn factors(config: &DpoConfig) -> Result<(), ConfigError> {

@@ -9,7 +9,8 @@ use crate::config::check::{Problems, is_non_negative};
 use crate::config::{Interval, TrainConfig, TrainConfigBuilder};
 
 /// Ends of the names of metrics of which less is better.
-const LOWER_IS_BETTER: [&str; 5] = ["loss", "rewards/rejected", "logps/rejected", "loop_rate", "length"];
+const LOWER_IS_BETTER: [&str; 7] =
+    ["loss", "rewards/rejected", "logps/rejected", "loop_rate", "length", "divergence", "kl"];
 
 impl TrainConfigBuilder {
     /// Sets [`TrainConfig::eval_dataset`].
@@ -54,7 +55,16 @@ impl TrainConfig {
 
     /// True if rows are held out.
     pub fn evaluates(&self) -> bool {
-        self.test_size.is_some() || !self.eval_dataset.is_empty()
+        self.holds_out() || !self.eval_dataset.is_empty()
+    }
+
+    /// True if [`TrainConfig::test_size`] is of any rows.
+    pub(crate) fn holds_out(&self) -> bool {
+        match self.test_size {
+            None | Some(HoldOut::Rows(0)) => false,
+            Some(HoldOut::Share(share)) => share != 0.0,
+            Some(HoldOut::Rows(_)) => true,
+        }
     }
 
     pub(in crate::config) fn check_evaluation(&self, problems: &mut Problems) {
@@ -62,7 +72,7 @@ impl TrainConfig {
             let expected = "a share from 0 up to but not 1, or a whole number of rows";
             problems.range("test_size", (0.0..1.0).contains(&share), expected, share);
         }
-        problems.exclusive(("test_size", self.test_size.is_some()), ("eval_dataset", !self.eval_dataset.is_empty()));
+        problems.exclusive(("test_size", self.holds_out()), ("eval_dataset", !self.eval_dataset.is_empty()));
         Interval::check(self.eval_steps, "eval_steps", problems);
         problems.range("per_device_eval_batch_size", self.per_device_eval_batch_size != Some(0), "at least 1", 0);
         problems.range("early_stopping_patience", self.early_stopping_patience != Some(0), "at least 1", 0);

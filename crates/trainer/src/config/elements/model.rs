@@ -9,7 +9,10 @@ use smpo_model::{Labels, ModelDir, ModelError};
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_positive};
-use crate::config::{TrainConfig, TrainConfigBuilder};
+use crate::config::{TrainConfig, TrainConfigBuilder, defaults};
+
+/// Steps between updates that TRL's configurations had by default in earlier releases: files that list every key have them.
+const FORMER_SYNC_STEPS: u64 = 64;
 
 /// Initial weights of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -122,6 +125,11 @@ impl TrainConfig {
         problems.range("ref_model_mixup_alpha", share > 0.0 && share <= 1.0, "a number in (0, 1]", share);
         problems.range("ref_model_sync_steps", self.ref_model_sync_steps > 0, "at least 1", self.ref_model_sync_steps);
         if !self.sync_ref_model {
+            let steps = self.ref_model_sync_steps;
+            if steps != defaults::ref_model_sync_steps() && steps != FORMER_SYNC_STEPS {
+                let message = "`ref_model_sync_steps` has no effect without sync_ref_model = true".to_owned();
+                problems.refuse(&["ref_model_sync_steps", "sync_ref_model"], message);
+            }
             return;
         }
         let kind = self.loss.loss.kind();

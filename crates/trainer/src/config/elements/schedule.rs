@@ -2,7 +2,7 @@
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_positive};
-use crate::config::{TrainConfig, TrainConfigBuilder};
+use crate::config::{TrainConfig, TrainConfigBuilder, defaults};
 use crate::schedule::{LearningRate, Schedule};
 
 impl TrainConfigBuilder {
@@ -65,6 +65,20 @@ impl TrainConfig {
             problems.range("warmup_ratio", (0.0..=1.0).contains(&ratio), "from 0 to 1", ratio);
             problems.exclusive(("warmup_ratio", true), ("warmup_steps", self.warmup_steps.is_some()));
         }
+        self.check_decay(problems);
+    }
+
+    /// Settings of a decay, for a schedule without one.
+    fn check_decay(&self, problems: &mut Problems) {
+        let schedule = self.lr_scheduler_type;
+        if self.min_lr_ratio != 0.0 && schedule == Schedule::Constant {
+            let message = "`min_lr_ratio` has no effect with lr_scheduler_type = \"constant\", which does not decay";
+            problems.refuse(&["min_lr_ratio", "lr_scheduler_type"], message.to_owned());
+        }
+        if self.lr_decay_ratio != defaults::lr_decay_ratio() && schedule != Schedule::WarmupStableDecay {
+            let message = "`lr_decay_ratio` has no effect without lr_scheduler_type = \"warmup_stable_decay\"";
+            problems.refuse(&["lr_decay_ratio", "lr_scheduler_type"], message.to_owned());
+        }
     }
 }
 
@@ -83,5 +97,22 @@ mod tests {
         assert_eq!(config.total_steps(17), 3);
         let config = TrainConfig { num_train_epochs: 1.2, ..config };
         assert_eq!(config.total_steps(17), 4);
+    }
+
+    fn refusal(with: impl FnOnce(TrainConfigBuilder) -> TrainConfigBuilder) -> Option<String> {
+        let builder = TrainConfig::builder(Loss::Smpo(Default::default())).model("m").output_dir("o");
+        with(builder.train_files(["d"]).learning_rate(1e-4)).build().err().map(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn settings_of_a_decay_are_refused_where_there_is_none() {
+        let constant = refusal(|config| config.lr_scheduler_type(Schedule::Constant).min_lr_ratio(0.1)).unwrap();
+        assert!(constant.contains("`min_lr_ratio` has no effect with lr_scheduler_type = \"constant\""), "{constant}");
+        let cosine = refusal(|config| config.lr_decay_ratio(0.5)).unwrap();
+        assert!(cosine.contains("`lr_decay_ratio` has no effect without"), "{cosine}");
+        assert_eq!(refusal(|config| config.lr_scheduler_type(Schedule::Constant).min_lr_ratio(0.0)), None);
+        assert_eq!(refusal(|config| config.lr_decay_ratio(0.2).min_lr_ratio(0.1)), None, "the default, given");
+        let stable = |config: TrainConfigBuilder| config.lr_scheduler_type(Schedule::WarmupStableDecay);
+        assert_eq!(refusal(|config| stable(config).lr_decay_ratio(0.5).min_lr_ratio(0.1)), None);
     }
 }
