@@ -11,7 +11,7 @@ use smpo_inference::{Embedder, unit};
 use crate::CurationError;
 use crate::buckets::Buckets;
 use crate::embeddings::{ByEmbeddings, Vectors};
-use crate::index::{Entry, Index, fingerprint, key};
+use crate::index::{Entry, Index, fingerprint, hash_of, key};
 use crate::minhash::MinHash;
 use crate::near::{ByShingles, Exact, Match, Near, StoredShingles};
 use crate::rows::{CHUNK, Sources};
@@ -353,9 +353,13 @@ fn entry(
         Keep::Best(column) => Some(number(row, column)?),
     };
     let key = key(&text);
+    let beside = if text.beside.is_empty() { 0 } else { hash_of(&text.beside) as u32 };
     let bands = match (minhash, options.method) {
         (Some(minhash), Method::MinHash { shingle, .. }) => match key {
-            Some(_) => minhash.band_hashes(&shingles(&text.parts, shingle)),
+            // Rows that differ beside their texts share no bucket, and so are never compared.
+            Some(_) => {
+                minhash.band_hashes(&shingles(&text.parts, shingle)).into_iter().map(|band| band ^ beside).collect()
+            }
             None => vec![0; minhash.bands()],
         },
         _ => Vec::new(),

@@ -79,6 +79,13 @@ impl Index {
     }
 }
 
+/// Digest of a text, within this process.
+pub(crate) fn hash_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Digest of a row as it stands in its file, within this process.
 pub(crate) fn fingerprint(row: &JsonRow) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -97,5 +104,6 @@ pub(crate) fn key(text: &RowText) -> Option<u128> {
         hash.update((part.text.len() as u64).to_le_bytes());
         hash.update(&part.text);
     }
+    hash.update(&text.beside);
     Some(hash.finalize().iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte)))
 }

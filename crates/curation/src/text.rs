@@ -81,6 +81,9 @@ pub(crate) struct RowText {
     pub kind: RowKind,
     /// Its texts in the order of their places.
     pub parts: Vec<Part>,
+    /// Labels, rewards, tools and documents: rows of equal text that differ in them are no duplicates. Empty where only a
+    /// prompt or a column is compared.
+    pub beside: String,
 }
 
 impl RowText {
@@ -103,7 +106,7 @@ impl RowText {
             }
             Some(value) => value_text(value),
         };
-        Ok(Self { kind: RowKind::Object, parts: vec![Part { place: Place::Prompt, text }] })
+        Ok(Self { kind: RowKind::Object, parts: vec![Part { place: Place::Prompt, text }], beside: String::new() })
     }
 
     fn of_record(row: &JsonRow, by: &By) -> Result<Self, CurationError> {
@@ -140,10 +143,12 @@ impl RowText {
             }
             _ => prompt(record.prompt(), by),
         }];
+        let mut beside = String::new();
         if *by == By::Row {
             parts.extend(answers.into_iter().map(|(place, text)| Part { place, text }));
+            beside = beside_text(&record);
         }
-        Ok(Self { kind, parts })
+        Ok(Self { kind, parts, beside })
     }
 
     /// True where there is nothing to compare.
@@ -172,6 +177,19 @@ fn is_without_answer(problem: &Problem) -> bool {
         || matches!(problem, Problem::Missing { field: "completion" | "rewards", .. } | Problem::Unsupported { .. })
 }
 
+/// All that a row has beside its texts, as one text; empty where it has nothing.
+fn beside_text(record: &Record) -> String {
+    let own = match record {
+        Record::Group(group) => format!("{:?}", group.rewards),
+        Record::Classified(row) => row.names().map(|names| format!("{names:?}")).unwrap_or_default(),
+        Record::Pair(_) | Record::Unpaired(_) | Record::Example(_) => String::new(),
+    };
+    match record.inputs() {
+        inputs if inputs.is_empty() => own,
+        inputs => format!("{own}{inputs:?}"),
+    }
+}
+
 /// A group without rewards, a question of several turns, or a prompt.
 fn of_columns(columns: &Map<String, Value>, by: &By) -> Option<RowText> {
     if let Some(Value::Array(completions)) = columns.get("completions") {
@@ -181,7 +199,7 @@ fn of_columns(columns: &Map<String, Value>, by: &By) -> Option<RowText> {
             let all: Vec<String> = completions.iter().map(value_text).collect();
             parts.push(Part { place: Place::Chosen, text: all.join("\n") });
         }
-        return Some(RowText { kind: RowKind::Group, parts });
+        return Some(RowText { kind: RowKind::Group, parts, beside: String::new() });
     }
     // a row that has an answer and cannot be read is broken, not a prompt
     if ["chosen", "rejected", "completion", "response"].iter().any(|name| columns.contains_key(*name)) {
@@ -191,7 +209,7 @@ fn of_columns(columns: &Map<String, Value>, by: &By) -> Option<RowText> {
         Some(turns @ Value::Array(_)) => Part { place: Place::Prompt, text: value_text(turns) },
         _ => prompt(&prompt_of(columns).ok()?.messages, by),
     };
-    Some(RowText { kind: RowKind::Prompt, parts: vec![text] })
+    Some(RowText { kind: RowKind::Prompt, parts: vec![text], beside: String::new() })
 }
 
 fn prompt(messages: &[Message], by: &By) -> Part {
@@ -272,6 +290,27 @@ mod tests {
         assert_eq!(of(&group, &By::Row), Ok((RowKind::Group, texts(&["q", "a b"]))));
         let example = json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]});
         assert_eq!(of(&example, &By::Row), Ok((RowKind::Example, texts(&["q", "a"]))));
+    }
+
+    /// The label decides what such a row teaches, and so do rewards and tools.
+    #[test]
+    fn rows_of_equal_text_may_differ_beside_it() {
+        let key = |row: Value, by: By| {
+            let location = Location { path: Path::new("a.jsonl").into(), line: 3 };
+            let row = JsonRow { location, json: row.to_string().into_bytes() };
+            crate::index::key(&RowText::of(&row, &by).unwrap()).unwrap()
+        };
+        let labelled = |label: &str| json!({"text": "T", "label": label});
+        assert_ne!(key(labelled("pos"), By::Row), key(labelled("neg"), By::Row));
+        assert_eq!(key(labelled("pos"), By::Row), key(labelled("pos"), By::Row));
+        assert_eq!(key(labelled("pos"), By::Prompt), key(labelled("neg"), By::Prompt));
+        let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
+        let pair = json!({"prompt": "Q", "chosen": "A", "rejected": "B"});
+        let mut with_tools = pair.clone();
+        with_tools["tools"] = tools;
+        assert_ne!(key(pair, By::Row), key(with_tools, By::Row));
+        let group = |second: f64| json!({"prompt": "Q", "completions": ["A", "B"], "rewards": [1.0, second]});
+        assert_ne!(key(group(0.0), By::Row), key(group(0.5), By::Row));
     }
 
     #[test]

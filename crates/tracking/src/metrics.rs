@@ -57,15 +57,27 @@ impl Lines {
     }
 }
 
-/// A step's figures; those that are not finite are null in the file, and left out.
+/// A step's figures; those that are not finite, null in the file or as Python writes them, are left out.
 fn step(line: &[u8]) -> Result<Step, String> {
     let expected = "expected a JSON object with the number `step`";
-    let fields: Map<String, Value> = serde_json::from_slice(line).map_err(|error| format!("{expected}: {error}"))?;
+    let strict: Result<Map<String, Value>, _> = serde_json::from_slice(line);
+    let fields = strict.or_else(|error| serde_json::from_slice(&without_non_finite(line)).map_err(|_| error));
+    let fields = fields.map_err(|error| format!("{expected}: {error}"))?;
     let step = fields.get("step").and_then(Value::as_u64).ok_or(expected)?;
     let time = now();
     let figures = fields.iter().filter(|(name, value)| *name != "step" && value.is_number());
     let metrics = figures.map(|(name, value)| json!({"key": name, "value": value, "timestamp": time, "step": step}));
     Ok(Step { step, metrics: metrics.collect() })
+}
+
+/// A line with null in place of the numbers that JSON lacks and Python writes.
+fn without_non_finite(line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    ["-Infinity", "Infinity", "NaN"]
+        .into_iter()
+        .flat_map(|number| [format!(": {number}"), format!(":{number}")])
+        .fold(text.into_owned(), |text, number| text.replace(&number, ": null"))
+        .into_bytes()
 }
 
 #[cfg(test)]
@@ -83,6 +95,8 @@ mod tests {
         assert_eq!(steps.iter().map(|step| (step.step, step.metrics.len())).collect::<Vec<_>>(), [(0, 1)]);
         std::fs::write(&path, "{\"step\":0,\"loss\":1.5,\"lr\":null}\n{\"step\":1,\"loss\":2}\n").unwrap();
         assert_eq!(lines.read().unwrap()[0].metrics[0]["value"], 2);
+        std::fs::write(&path, "{\"step\":0,\"loss\":NaN,\"lr\":1e-5}\n").unwrap();
+        assert_eq!(Lines::of(dir.path()).read().unwrap()[0].metrics.len(), 1, "as Python writes it");
         std::fs::write(&path, "{\"step\":0,\"loss\":1.5,\"lr\":null}\n{\"step\":1,\"loss\":2}\n[]\n").unwrap();
         assert!(lines.read().err().unwrap().to_string().contains("metrics.jsonl:3: expected a JSON object"));
     }

@@ -64,7 +64,7 @@ fn names(runs: &[PathBuf]) -> Vec<String> {
         .collect()
 }
 
-/// Every number of every line, by name. A last line that is half written belongs to the next step and is left out.
+/// Every number of every line, by name; none that is not finite. Blank lines are none, and a last line that is half written belongs to the next step and is left out.
 fn read_series(path: &Path) -> Result<Vec<Series>, ReadError> {
     let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
         ErrorKind::NotFound => ReadError::Missing(path.to_owned()),
@@ -73,7 +73,11 @@ fn read_series(path: &Path) -> Result<Vec<Series>, ReadError> {
     let mut series: Vec<Series> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let problem = |problem: String| ReadError::Line { path: path.to_owned(), line: index + 1, problem };
-        let object: Map<String, Value> = match serde_json::from_str(line) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let finite = smpo_data::with_non_finite(line); // as Python writes NaN
+        let object: Map<String, Value> = match serde_json::from_str(finite.as_deref().unwrap_or(line)) {
             Ok(object) => object,
             Err(_) if !text.ends_with('\n') && index + 1 == text.lines().count() => break,
             Err(error) => return Err(problem(format!("a JSON object: {error}"))),
@@ -120,6 +124,19 @@ mod tests {
         let names = |runs: &[&str]| names(&runs.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert_eq!(names(&["/a/runs/x", "/a/runs/y/metrics.jsonl"]), ["x", "y"]);
         assert_eq!(names(&["/a/x", "/b/x"]), ["a/x", "b/x"]);
+    }
+
+    /// A run that diverged, as Python writes it.
+    #[test]
+    fn what_is_not_finite_is_left_out_and_blank_lines_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        std::fs::write(&path, "{\"step\": 1, \"loss\": 0.5}\n{\"step\": 2, \"loss\": NaN, \"lr\": 1e-5}\n\n").unwrap();
+        let series = read_series(&path).unwrap();
+        let points = |name: &str| series.iter().find(|series| series.name == name).unwrap().points.len();
+        assert_eq!((points("loss"), points("lr")), (1, 1));
+        std::fs::write(&path, "{\"step\": 1, \"loss\": Nil}\n").unwrap();
+        assert!(read_series(&path).is_err());
     }
 
     #[test]
