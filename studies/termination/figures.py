@@ -55,6 +55,7 @@ def scatter(points, x, y, title, links=()):
         )
     return "\n".join([*out, "</svg>", ""])
 
+
 COLOURS = ["#c2410c", "#2563eb", "#15803d", "#7c3aed", "#b45309", "#0e7490", "#be123c", "#4d7c0f", "#6b7280", "#a21caf", "#1e3a8a", "#065f46", "#78350f"]
 
 
@@ -71,4 +72,49 @@ def lines(series, x, y, title):
     for end, label, colour in sorted(ends):
         below = max(end, below + 12)
         out.append(f'<text class="label" x="{place_x(x_high) + 6:.1f}" y="{below + 3:.1f}" style="fill:{colour}">{escape(label)}</text>')
+    return "\n".join([*out, "</svg>", ""])
+
+
+ROW, HEAD, LABELS = 40, 62, 250
+DOTS = ["#6b7280", "#c2410c", "#2563eb", "#b8a200", "#15803d", "#7c3aed", "#0e7490"]  # no two alike
+
+
+def dots(rows, order, x, title):
+    """SVG of rows (label, {name: values}), a circle for each value; `order` are the names, each with a colour of its own and the first hollow.
+    `x` is (title, low, high, ticks)."""
+    x_title, low, high, ticks = x
+    height = HEAD + ROW * len(rows) + 44
+    place = lambda value: LABELS + (value - low) / (high - low) * (WIDTH - LABELS - RIGHT)
+    colour = dict(zip(order, DOTS, strict=True))
+    fill = lambda name: "none" if name == order[0] else colour[name]
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">',
+        f"<style>{STYLE}</style>",
+        f'<text x="12" y="16">{escape(title)}</text>',
+    ]
+    step = (WIDTH - 24) / len(order)
+    for place_in_legend, name in enumerate(order):
+        at = 18 + place_in_legend * step
+        out.append(f'<circle cx="{at:.1f}" cy="36" r="5" fill="{fill(name)}" stroke="{colour[name]}" stroke-width="1.6"/>')
+        out.append(f'<text class="label" x="{at + 10:.1f}" y="40">{escape(name)}</text>')
+    bottom = HEAD + ROW * len(rows)
+    for tick in ticks:
+        out.append(f'<line class="grid" x1="{place(tick):.1f}" x2="{place(tick):.1f}" y1="{HEAD - 8}" y2="{bottom}"/>')
+        out.append(f'<text x="{place(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>')
+    for number, (label, found) in enumerate(rows):
+        y = HEAD + ROW * number + ROW / 2 - 4
+        out.append(f'<text x="12" y="{y + 4:.1f}">{escape(label)}</text>')
+        out.append(f'<line class="grid" x1="{LABELS}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        taken = []
+        for name in order:
+            for value in found.get(name, []):
+                cx, above = place(value), 0
+                while any(abs(cx - other) < 11 and above == level for other, level in taken):
+                    above = -above + (11 if above <= 0 else 0)  # 0, 11, -11, 22: circles that would cover each other
+                taken.append((cx, above))
+                out.append(
+                    f'<circle cx="{cx:.1f}" cy="{y - above:.1f}" r="5" fill="{fill(name)}" stroke="{colour[name]}" stroke-width="1.6">'
+                    f"<title>{escape(label)}, {escape(name)}: {value:g}</title></circle>"
+                )
+    out.append(f'<text x="{(LABELS + WIDTH - RIGHT) / 2}" y="{bottom + 36}" text-anchor="middle">{escape(x_title)}</text>')
     return "\n".join([*out, "</svg>", ""])

@@ -185,6 +185,34 @@ LEARNING = ("pref_accuracy_without_eos", 0.05)
 DRIFT = ("gold_nll", 0.10)  # lower is better
 
 
+# Worlds of real models: file of results, part of the screen's name, label.
+REAL = [
+    ("real", "shorter-0.0002", "SmolLM2, rejected shorter"),
+    ("real", "shorter-5e-05", "the same, a quarter of the rate"),
+    ("lengths-shorter", "", "SmolLM2, a quarter as long"),
+    ("lengths-equal", "", "SmolLM2, as long"),
+    ("mirrored", "", "SmolLM2, rejected longer"),
+    ("own", "", "SmolLM2, its own completions"),
+    ("gemma", "shorter-0.0002", "Gemma 3, rejected shorter"),
+    ("gemma", "shorter-5e-05", "the same, a quarter of the rate"),
+]
+IN_WORDS = {
+    "start": "before", "smpo": "SMPO", "dpo": "DPO", "sft": "SFT", "smpo-invert": "EOS term alone", "smpo-published": "published",
+    "smpo-met-mask-anchor0.1": "anchored SMPO",
+}
+
+
+def ends_figure(results):
+    """Answers that end of 100, each run a circle, in every world of the real models that has `results`."""
+    found = []
+    for name, part, label in REAL:
+        if name in results:
+            rows = [row for row in read(name) if part in row["screen"]]
+            found.append((label, {shown: [100 * row["eos_rate"] for row in rows if row["arm"] == arm] for arm, shown in IN_WORDS.items()}))
+    axis = ("answers that end, of 100", 0.0, 100.0, range(0, 101, 20))
+    return figures.dots(found, list(IN_WORDS.values()), axis, "Answers that end before and after training, by pairs and loss")
+
+
 def by_seed(rows, cell, baseline, key):
     """Difference of two (screen, arm, rate) with 95 % interval, drawn by SFT seed and preference seed; the model before has none of those."""
     of = lambda cell: {(row["sft_seed"], row["seed"]): row[key] for row in rows[cell]}
@@ -469,6 +497,7 @@ def main():
             rows = read(*results(f"{name}-*.csv" if name == "confirm" else f"{name}.csv"))
             if len({row["learning_rate"] for row in rows} - {None}) > 1:
                 (folder / f"{name}.svg").write_text(rates_figure(rows, f"{title}: each arm from 5e-5 to 2e-4"))
+        (folder / "ends.svg").write_text(ends_figure(results("*.csv")))
         for key in MECHANISM:
             (folder / f"mechanism-{key.replace('_', '-')}.svg").write_text(mechanism(read("mechanism"), key))
     else:
