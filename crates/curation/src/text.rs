@@ -182,8 +182,13 @@ fn beside_text(record: &Record) -> String {
     let own = match record {
         Record::Group(group) => format!("{:?}", group.rewards),
         Record::Classified(row) => row.names().map(|names| format!("{names:?}")).unwrap_or_default(),
-        Record::Pair(_) | Record::Unpaired(_) | Record::Example(_) => String::new(),
+        Record::Pair(pair) => pair.margin.as_ref().map(ToString::to_string).unwrap_or_default(),
+        Record::Unpaired(_) | Record::Example(_) => String::new(),
     };
+    let completions = record.completions();
+    let messages = completions.iter().flat_map(|(_, side)| side.iter()).enumerate();
+    let marked = messages.filter(|(_, message)| !message.finished || !message.scored);
+    let own = marked.fold(own, |own, (at, message)| format!("{own} {at} {} {}", message.finished, message.scored));
     match record.inputs() {
         inputs if inputs.is_empty() => own,
         inputs => format!("{own}{inputs:?}"),

@@ -73,7 +73,12 @@ impl Preparation {
         if matches!(&record, Record::Classified(row) if row.text.is_some()) {
             return record;
         }
-        let prompt = record.prompt_mut();
+        self.put_system(record.prompt_mut());
+        record
+    }
+
+    /// Gives a prompt the system message, or folds its own into the first question where the template has no system turn.
+    pub fn put_system(&self, prompt: &mut Vec<Message>) {
         let has_system = prompt.first().is_some_and(|first| first.role == "system");
         if let (Some(text), false) = (&self.system_prompt, has_system) {
             prompt.insert(0, Message::system(text));
@@ -81,7 +86,6 @@ impl Preparation {
         if !self.system_role && prompt.first().is_some_and(|first| first.role == "system") {
             fold_system(prompt);
         }
-        record
     }
 
     /// Everything that decides the outcome, for the token cache.

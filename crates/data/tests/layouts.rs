@@ -30,6 +30,10 @@ const LAYOUTS: &[(&str, &str)] = &[
         "UltraFeedback",
         r#"{"prompt": "q", "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "score_chosen": 8.0}"#,
     ),
+    (
+        "UltraChat",
+        r#"{"prompt": "q", "prompt_id": "1", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "r"}, {"role": "assistant", "content": "b"}]}"#,
+    ),
     ("HH-RLHF", r#"{"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}"#),
     ("Intel Orca", r#"{"system": "s", "question": "q", "chosen": "a", "rejected": "b"}"#),
     ("Argilla Orca", r#"{"system": "s", "input": "q", "chosen": "a", "rejected": "b"}"#),

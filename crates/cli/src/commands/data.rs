@@ -23,7 +23,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::hub::HUB_NAMES;
 use crate::output::{self, Format};
 use crate::progress::{Progress, Stage};
-use crate::{interrupt, output::print, streams};
+use crate::{interrupt, output::print, outputs, streams};
 
 /// Check, measure, convert and clean training data.
 #[derive(Args)]
@@ -223,6 +223,7 @@ fn run_stats(args: &StatsArgs) -> Outcome {
 }
 
 fn run_convert(args: &ConvertArgs) -> Outcome {
+    outputs::check([&args.file], &[("--out", Some(&args.out))])?;
     let tokenizer = args.model.tokenizer()?;
     let truncation = args.lengths.truncation(tokenizer.as_ref());
     let preparation = args.lengths.preparation();

@@ -20,7 +20,9 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
         Some(value) => Some(answer(value, &ABOUT_COMPLETION, row, remarks)?),
         None => None,
     };
-    let is_conversation = explicit.is_none() && completion.is_none();
+    // a prompt that is the first question alone, beside the whole conversation, excludes no answer (UltraChat)
+    let is_question = |prompt: &Part| prompt.messages.iter().all(|message| message.role != "assistant");
+    let is_conversation = completion.is_none() && explicit.as_ref().is_none_or(is_question);
     let (mut prompt, mut completion) = match (explicit, conversation, completion) {
         (None, None, _) => return Err(unknown_layout(row)),
         (Some(_), None, None) => return Err(unknown_layout(row)),
