@@ -258,6 +258,7 @@ fn another_runs_directory_is_refused_by_field() {
     };
     let first = manifest(&suite);
     run(&suite, &first).expect("runs");
+    fs::write(dir.metrics(), "{}").expect("writable");
     let refused = |result: Result<Sampled, RunError>| match result.expect_err("another run") {
         RunError::OtherRun { field, .. } => field,
         other => panic!("{other}"),
@@ -270,6 +271,7 @@ fn another_runs_directory_is_refused_by_field() {
     assert_eq!(refused(run(&suite, &manifest(&suite))), "suite.sha256");
     let none = sample_suite(&suite, &dir, &first, Vec::new(), &never(), |_| {});
     assert!(matches!(none, Err(RunError::NoGenerator)));
+    assert!(dir.metrics().is_file(), "what is refused changes nothing");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::{Table, Value};
+
 use crate::recipe::{Arm, Evaluation, Gate, Recipe, START, Training};
 use crate::{RecipeError, options};
 
@@ -207,8 +209,7 @@ impl Planner<'_> {
         let output = self.path(&name);
         let mut arguments = vec!["pairs".to_owned(), start.source.clone(), format!("--out={output}")];
         arguments.extend(options::arguments(table)?);
-        let mut inputs: Vec<PathBuf> =
-            ["prompts", "judge_prompt"].iter().filter_map(|key| table.get(*key)?.as_str().map(PathBuf::from)).collect();
+        let mut inputs = paths_of(table);
         if start.stage.is_none() {
             inputs.push(start.source.clone().into());
         }
@@ -285,7 +286,8 @@ impl Planner<'_> {
         arguments.extend(options::arguments(&eval.options)?);
         // A name without ending is that of a suite inside the program.
         let of_file = suite.exists() || suite.extension().is_some();
-        let mut inputs: Vec<PathBuf> = of_file.then(|| suite.to_owned()).into_iter().collect();
+        let mut inputs: Vec<PathBuf> = if of_file { with_files_of_suite(suite) } else { Vec::new() };
+        inputs.extend(paths_of(&eval.options));
         if model.stage.is_none() {
             inputs.push(model.source.clone().into());
         }
@@ -357,6 +359,59 @@ impl Planner<'_> {
 }
 
 /// Name of a suite in paths.
+/// Options of a stage that name a file that it reads.
+const FILES: [&str; 2] = ["prompts", "judge_prompt"];
+/// Options that name a model, which may be a directory here.
+const MODELS: [&str; 5] = ["judge", "reward_model", "weights", "base", "tokenizer"];
+
+/// Files and directories that options name, those of suites and reward models (`rm:DIR`) included.
+fn paths_of(options: &Table) -> Vec<PathBuf> {
+    let texts = |key: &str| match options.get(key) {
+        Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).collect::<Vec<&str>>(),
+        one => one.and_then(Value::as_str).into_iter().collect(),
+    };
+    let files = FILES.iter().flat_map(|key| texts(key)).map(PathBuf::from);
+    let rewards = texts("score").into_iter().filter_map(|score| score.strip_prefix("rm:")?.split('@').next());
+    let models =
+        MODELS.iter().flat_map(|key| texts(key)).chain(rewards).map(PathBuf::from).filter(|path| path.exists());
+    files.flat_map(|file| with_files_of_suite(&file)).chain(models).collect()
+}
+
+/// A file, and for a suite the prompts and pairs that it names.
+fn with_files_of_suite(path: &Path) -> Vec<PathBuf> {
+    let mut files = vec![path.to_owned()];
+    let is_suite = path.extension().is_some_and(|ending| ending == "toml");
+    let table = is_suite.then(|| std::fs::read_to_string(path).ok()?.parse::<Table>().ok()).flatten();
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let named =
+        table.iter().flat_map(|table| ["prompts", "pairs"].into_iter().filter_map(|key| table.get(key)?.as_str()));
+    files.extend(named.map(|name| beside.join(name)));
+    files
+}
+
 fn stem(suite: &Path) -> String {
     suite.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_suite_and_the_models_of_options_are_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("s.toml"), "name = \"s\"\nprompts = \"p.jsonl\"\npairs = \"h.jsonl\"\n").unwrap();
+        assert_eq!(with_files_of_suite(&at("s.toml")), ["s.toml", "p.jsonl", "h.jsonl"].map(at));
+        assert_eq!(with_files_of_suite(&at("p.jsonl")), [at("p.jsonl")]);
+        std::fs::create_dir(at("rm")).unwrap();
+        let rm = at("rm").display().to_string();
+        let options: Table = format!(
+            "judge = [\"http://localhost:1/v1\"]\nscore = [\"rm:{rm}@0.5\", \"rule\"]\nprompts = {:?}\nsamples = 4\n",
+            at("s.toml")
+        )
+        .parse()
+        .unwrap();
+        assert_eq!(paths_of(&options), ["s.toml", "p.jsonl", "h.jsonl", "rm"].map(at));
+    }
 }

@@ -181,6 +181,9 @@ impl Recipe {
                 ));
             }
         }
+        if let Some(problem) = self.eval.as_ref().and_then(|eval| equal_stems(&eval.suites)) {
+            return Some(problem);
+        }
         if self.sft.is_none() && self.pairs.is_none() && self.arms.is_empty() && self.eval.is_none() {
             return Some("nothing to do; add [sft], [pairs], [[arm]] or [eval]".into());
         }
@@ -201,4 +204,20 @@ impl Recipe {
         }
         None
     }
+}
+/// Two suites whose stages would have one name and directory.
+fn equal_stems(suites: &[PathBuf]) -> Option<String> {
+    let mut known: Vec<(&std::ffi::OsStr, &Path)> = Vec::new();
+    for suite in suites {
+        let Some(stem) = suite.file_stem() else { continue };
+        if let Some((_, first)) = known.iter().find(|(other, _)| *other == stem) {
+            return Some(format!(
+                "eval.suites: {} and {} have one name, by which their directories go; rename one",
+                first.display(),
+                suite.display()
+            ));
+        }
+        known.push((stem, suite));
+    }
+    None
 }

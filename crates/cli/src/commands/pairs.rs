@@ -218,13 +218,23 @@ fn selection(args: &PairsArgs) -> Result<Selection, Failure> {
     Err(Failure::user(problem))
 }
 
+/// An option that only a judge has a use for.
+fn given_to_judge(args: &PairsArgs) -> Option<&'static str> {
+    let given = [
+        ("--judge-model", args.judge_model.is_some()),
+        ("--judge-prompt", args.judge_prompt.is_some()),
+        ("--judge-mode", args.judge_mode != JudgeMode::default()),
+    ];
+    given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+}
+
 /// The judge, if it takes part in the score.
 fn judge(args: &PairsArgs, scores: &Score) -> Result<Option<Judge>, Failure> {
     if args.judge.is_empty() {
         return match scores.has_judge() {
             true => Err(Failure::user("--score judge needs --judge, the model that judges")),
-            false => match &args.judge_model {
-                Some(_) => Err(Failure::user("--judge-model has no effect without --judge")),
+            false => match given_to_judge(args) {
+                Some(option) => Err(Failure::user(format!("{option} has no effect without --judge"))),
                 None => Ok(None),
             },
         };

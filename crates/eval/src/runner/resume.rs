@@ -11,8 +11,6 @@ use crate::suite::Suite;
 
 /// The successful samples that the directory already has. Leaves `run.json` and a `samples.jsonl` of exactly those.
 pub(super) fn resume(suite: &Suite, dir: &EvaluationDir, manifest: &RunManifest) -> Result<Vec<Sample>, RunError> {
-    // An estimate of half the samples must not outlive the decision to take the other half.
-    smpo_files::remove_file(&dir.metrics()).map_err(files::Error::from)?;
     let there = |path: &Path| smpo_files::exists(path).map_err(files::Error::from);
     if there(&dir.manifest())? {
         let found: RunManifest = files::read_json(&dir.manifest(), "run manifest")?;
@@ -23,6 +21,8 @@ pub(super) fn resume(suite: &Suite, dir: &EvaluationDir, manifest: &RunManifest)
         let problem = "samples without a run.json; choose another directory".into();
         return Err(RunError::ForeignSample { path: dir.samples(), problem });
     }
+    // An estimate of half the samples must not outlive the decision to take the other half.
+    smpo_files::remove_file(&dir.metrics()).map_err(files::Error::from)?;
     files::write_json(&dir.manifest(), "run manifest", manifest)?;
     let path = dir.samples();
     if !there(&path)? {

@@ -23,14 +23,17 @@ pub(super) fn backoff(attempt: u32, first: f64, longest: f64, salt: u64) -> Dura
     Duration::from_secs_f64(pause * (1.0 - 0.25 * share))
 }
 
+/// Longest pause that is believed: a clock cannot count every one.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
 pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
+        return Duration::try_from_secs_f64(seconds).ok().map(|pause| pause.min(LONGEST));
     }
     let date = DateTime::parse_from_rfc2822(value).ok()?;
-    Some(SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO))
+    Some(SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO).min(LONGEST))
 }
 
 /// The time before which no client sends a request: a pause that the server requests of one client applies to all.
@@ -68,6 +71,8 @@ mod tests {
         let now = SystemTime::from(DateTime::parse_from_rfc2822("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date"));
         assert_eq!(retry_after(" 7 ", now), Some(Duration::from_secs(7)));
         assert_eq!(retry_after("0.25", now), Some(Duration::from_millis(250)));
+        assert_eq!(retry_after("10000000000000000000", now), Some(LONGEST));
+        assert_eq!(retry_after("Sun, 06 Nov 9994 08:49:37 GMT", now).map(|pause| pause <= LONGEST), Some(true));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:07 GMT", now), Some(Duration::from_secs(30)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
         for nonsense in ["", "soon", "-3", "NaN", "inf", "1e300"] {

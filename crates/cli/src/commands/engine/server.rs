@@ -97,7 +97,25 @@ fn extra_fields(args: &EngineArgs) -> Result<Map<String, Value>, Failure> {
     Ok(fields)
 }
 
+/// Fields that the evaluation itself sets and counts by, with what sets them.
+const OWN_FIELDS: [(&str, &str); 8] = [
+    ("model", "--model"),
+    ("messages", "the prompts"),
+    ("prompt", "the prompts"),
+    ("stream", "the program"),
+    ("n", "--samples"),
+    ("max_tokens", "--cap"),
+    ("max_completion_tokens", "--cap"),
+    ("seed", "--seed"),
+];
+
 fn extra_body(text: &str) -> Result<Map<String, Value>, Failure> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::user(format!("--extra-body: expected a JSON object, got {text:?}: {error}")))
+    let fields: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| Failure::user(format!("--extra-body: expected a JSON object, got {text:?}: {error}")))?;
+    match OWN_FIELDS.into_iter().find(|(name, _)| fields.contains_key(*name)) {
+        Some((name, set_by)) => Err(Failure::user(format!(
+            "--extra-body: `{name}` is set by {set_by}, and what is counted depends on it; remove it"
+        ))),
+        None => Ok(fields),
+    }
 }
