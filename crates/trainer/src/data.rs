@@ -29,12 +29,7 @@ pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
         sample: config.dataset_sample,
         seed: config.seed,
         columns: config.dataset_columns.clone(),
-        preparation: Preparation {
-            reading: if kind == RowKind::Classified { Reading::Labels } else { Reading::Answers },
-            train_on: config.train_on,
-            system_prompt: config.system_prompt.clone(),
-            system_role: config.model_support_system_role,
-        },
+        preparation: preparation(config),
         on_bad_rows: config.on_bad_rows,
         truncation: Truncation {
             max_length: Some(config.max_length),
@@ -43,6 +38,16 @@ pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
             bos,
             unfinished: config.unfinished,
         },
+    }
+}
+
+/// Reading and changes of a configuration's rows; the probe's prompts have its system message too.
+pub(crate) fn preparation(config: &TrainConfig) -> Preparation {
+    Preparation {
+        reading: if kind(&config.loss.loss) == RowKind::Classified { Reading::Labels } else { Reading::Answers },
+        train_on: config.train_on,
+        system_prompt: config.system_prompt.clone(),
+        system_role: config.model_support_system_role,
     }
 }
 

@@ -7,7 +7,6 @@
 
 mod figures;
 mod prompts;
-mod system;
 
 use std::path::Path;
 

@@ -206,3 +206,17 @@ fn a_batch_beyond_all_memory_is_refused() {
         }
     }
 }
+
+#[test]
+fn a_byte_order_mark_is_nothing_and_a_second_document_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        TrainConfig::read(&path, &[]).map(|read| read.config.learning_rate).map_err(|error| error.to_string())
+    };
+    let json = "{\"model_name_or_path\": \"m\", \"output_dir\": \"o\", \"dataset\": \"d.jsonl\", \"kind\": \"dpo\", \"learning_rate\": 1e-6}";
+    assert_eq!(read("run.json", &format!("\u{feff}{json}")), Ok(1e-6));
+    let error = read("run.yaml", "kind: dpo\n---\nlearning_rate: 1e-6\n").unwrap_err();
+    assert!(error.contains("expected one document, got several"), "{error}");
+}

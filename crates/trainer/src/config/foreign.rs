@@ -202,6 +202,7 @@ fn table_of(translation: &Translation, file: &ConfigFile<'_>) -> Result<toml::Ta
 
 /// Keys of a file by its format: YAML, JSON or TOML.
 pub(super) fn keys(text: &str, path: &Path, file: &ConfigFile<'_>) -> Result<Map<String, Value>, TrainError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("json") => serde_json::from_str(text).map_err(|error| file.error(Some(error.line()), error.to_string())),
         _ => serde_saphyr::from_str(text).map_err(|error| {
@@ -218,6 +219,9 @@ fn in_own_words(message: &str) -> String {
         message.strip_prefix("error: line ").and_then(|rest| rest.split_once(": ")).map_or(message, |(_, rest)| rest);
     if message.contains("budget breached") {
         return "the document is too deep or too large".to_owned();
+    }
+    if message.contains("from_multiple") || message.contains("from_str_multiple") {
+        return "expected one document, got several, with `---` between them; keep the one that is meant".to_owned();
     }
     if message.contains("recursive references") {
         return "anchors that contain themselves are not read".to_owned();

@@ -8,7 +8,6 @@ use smpo_chat::Message;
 use smpo_data::order;
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
-use super::system;
 use crate::config::{ProbeConfig, TrainConfig};
 use crate::error::{TrainError, io};
 
@@ -85,7 +84,7 @@ fn prompt(
         (Some(prompt), _) => vec![Message::user(prompt)],
         (None, messages) => messages.clone().unwrap_or_default(),
     };
-    system::prepare(config, &mut messages);
+    crate::data::preparation(config).put_system(&mut messages);
     let refused = |error: TokenizerError| at(path, line, error.to_string());
     let gold = match &row.reference {
         Some(text) => Some(tokenizer.encode_completion(&messages, &[Message::assistant(text)]).map_err(refused)?),
