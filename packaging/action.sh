@@ -19,7 +19,7 @@ smpo=${SMPO:-smpo}
 suite=${SMPO_SUITE:-ood-smoke}
 policy=${SMPO_POLICY:-default}
 out=${SMPO_OUT:-smpo-gate}
-read -r -a eval_args <<< "${SMPO_EVAL_ARGS:-}"
+read -r -d '' -a eval_args <<< "${SMPO_EVAL_ARGS:-}" || true # words, on one line or several
 
 fail() { echo "::error title=smpo::$1"; exit 2; }
 

@@ -138,7 +138,8 @@ def _options(options: Mapping[str, Any]) -> list[Argument]:
         if value is True:
             arguments.append(flag)
         elif isinstance(value, (list, tuple)):
-            arguments += [flag, *map(_text, value)]
+            for each in value:
+                arguments += [flag, _text(each)]
         else:
             arguments += [flag, _text(value)]
     return arguments
