@@ -82,3 +82,11 @@ def test_the_fixture_fails_a_test_on_a_failed_gate(pytester: pytest.Pytester):
     result = pytester.runpytest_subprocess(*([] if installed else ["-p", "smpo.pytest_plugin"]))
     result.assert_outcomes(passed=1, failed=1, skipped=1)
     result.stdout.fnmatch_lines(["*candidate against baseline: fail*"])
+
+
+def test_a_list_is_the_option_once_for_each() -> None:
+    from smpo._commands import _options
+
+    assert _options({"template_variable": ["a=1", "b=2"], "cap": 9, "greedy": True, "seed": None}) == [
+        "--template-variable", "a=1", "--template-variable", "b=2", "--cap", "9", "--greedy",
+    ]
