@@ -79,18 +79,16 @@ impl Index {
     }
 }
 
-/// Digest of a text, within this process.
-pub(crate) fn hash_of(text: &str) -> u64 {
+/// Digest within this process.
+pub(crate) fn hash_of(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
 /// Digest of a row as it stands in its file, within this process.
 pub(crate) fn fingerprint(row: &JsonRow) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    row.json.hash(&mut hasher);
-    hasher.finish()
+    hash_of(&row.json)
 }
 
 /// Digest of the compared texts; `None` where there are none.

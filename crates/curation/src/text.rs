@@ -81,8 +81,8 @@ pub(crate) struct RowText {
     pub kind: RowKind,
     /// Its texts in the order of their places.
     pub parts: Vec<Part>,
-    /// Labels, rewards, tools and documents: rows of equal text that differ in them are no duplicates. Empty where only a
-    /// prompt or a column is compared.
+    /// Labels, margins, rewards, marks of messages, tools and documents: rows of equal text that differ in them are no duplicates.
+    /// Empty where only a prompt or a column is compared.
     pub beside: String,
 }
 

@@ -176,8 +176,7 @@ pub(crate) fn prepare<'a>(rule: &'a Rule, policy: &'a Policy, arms: &'a Arms<'a>
         let prompts = smpo_suggest::counted(n, "prompt");
         Some(format!("only {prompts}{on_slice}, and the policy asks for at least {}", rule.min_n))
     } else {
-        let of_arm = |start: usize, runs: &[Run]| (start..start + runs.len()).collect::<Vec<usize>>();
-        let runs = [of_arm(0, compared), of_arm(arms.baseline.len(), arms.candidate)].concat();
+        let runs = [places(0, compared), places(arms.baseline.len(), arms.candidate)].concat();
         lost_answers(rule, arms, &paired, &runs)
     };
     let shape = Shape::of(&paired);

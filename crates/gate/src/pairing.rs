@@ -75,7 +75,7 @@ pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<()
         check_distinct(runs)?;
     }
     let first = &baseline[0];
-    let slice_of: HashMap<&str, &str> = keys(first).map(|(slice, id)| (id, slice)).collect();
+    let ours: HashSet<PromptKey<'_>> = keys(first).collect();
     for other in baseline.iter().chain(candidate).skip(1) {
         if let Some((field, left, right)) = first.manifest.incomparable(&other.manifest) {
             return Err(GateError::Incomparable {
@@ -87,24 +87,28 @@ pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<()
             });
         }
         prompts::check_same(first, other)?;
-        let mut shared = keys(other).filter_map(|(slice, id)| Some((id, *slice_of.get(id)?, slice))).peekable();
-        let Some(&(prompt_id, left_slice, right_slice)) = shared.peek() else {
-            let first_id = |run: &Run| keys(run).next().map(|(_, id)| id.to_owned());
-            let ids = [first, other].into_iter().filter_map(first_id).collect();
-            let same_text = prompts::share_a_text(first, other);
-            return Err(GateError::NoOverlap { left: first.dir.clone(), right: other.dir.clone(), ids, same_text });
-        };
-        let ours: HashSet<(&str, &str)> = keys(first).collect();
         if !keys(other).any(|key| ours.contains(&key)) {
-            return Err(GateError::OtherSlices {
-                left: first.dir.clone(),
-                right: other.dir.clone(),
-                prompt_id: prompt_id.to_owned(),
-                slices: Box::new([left_slice.to_owned(), right_slice.to_owned()]),
-            });
+            return Err(nothing_shared(first, other));
         }
     }
     Ok(())
+}
+
+/// The refusal of runs without a common prompt: the same ids may be there under other slices.
+fn nothing_shared(first: &Run, other: &Run) -> GateError {
+    let (left, right) = (first.dir.clone(), other.dir.clone());
+    let slice_of: HashMap<&str, &str> = keys(first).map(|(slice, id)| (id, slice)).collect();
+    match keys(other).find_map(|(slice, id)| Some((id, [*slice_of.get(id)?, slice]))) {
+        Some((id, slices)) => {
+            let slices = Box::new(slices.map(str::to_owned));
+            GateError::OtherSlices { left, right, prompt_id: id.to_owned(), slices }
+        }
+        None => {
+            let first_id = |run: &Run| keys(run).next().map(|(_, id)| id.to_owned());
+            let ids = [first, other].into_iter().filter_map(first_id).collect();
+            GateError::NoOverlap { left, right, ids, same_text: prompts::share_a_text(first, other) }
+        }
+    }
 }
 
 /// Slice and id of each prompt of a run.

@@ -358,7 +358,6 @@ impl Planner<'_> {
     }
 }
 
-/// Name of a suite in paths.
 /// Options of a stage that name a file that it reads.
 const FILES: [&str; 2] = ["prompts", "judge_prompt"];
 /// Options that name a model, which may be a directory here.
@@ -389,7 +388,8 @@ fn with_files_of_suite(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn stem(suite: &Path) -> String {
+/// Name of a suite in paths.
+pub(crate) fn stem(suite: &Path) -> String {
     suite.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 

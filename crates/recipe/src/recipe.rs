@@ -8,6 +8,7 @@ use smpo_files::{FileError, line_at};
 use toml::Table;
 
 use crate::RecipeError;
+use crate::plan::stem;
 
 /// An experiment. Paths in it are relative to the working directory, as in training configurations.
 #[derive(Debug, Clone, Deserialize)]
@@ -205,19 +206,14 @@ impl Recipe {
         None
     }
 }
+
 /// Two suites whose stages would have one name and directory.
 fn equal_stems(suites: &[PathBuf]) -> Option<String> {
-    let mut known: Vec<(&std::ffi::OsStr, &Path)> = Vec::new();
-    for suite in suites {
-        let Some(stem) = suite.file_stem() else { continue };
-        if let Some((_, first)) = known.iter().find(|(other, _)| *other == stem) {
-            return Some(format!(
-                "eval.suites: {} and {} have one name, by which their directories go; rename one",
-                first.display(),
-                suite.display()
-            ));
-        }
-        known.push((stem, suite));
-    }
-    None
+    let earlier = |at: usize| suites[..at].iter().find(|first| stem(first) == stem(&suites[at]));
+    let (first, second) = (0..suites.len()).find_map(|at| Some((earlier(at)?, &suites[at])))?;
+    Some(format!(
+        "eval.suites: {} and {} have one name, by which their directories go; rename one",
+        first.display(),
+        second.display()
+    ))
 }

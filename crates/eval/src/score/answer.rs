@@ -86,6 +86,11 @@ impl Answer {
         format!("{}:{}", self.path.display(), self.line)
     }
 
+    /// True if its prompt is known to end in this text, by its hash alone.
+    pub fn asks(&self, text: &str) -> bool {
+        self.asked == Some(hash(text))
+    }
+
     /// True if two answers of one prompt and sample hold the same.
     pub fn is_copy_of(&self, other: &Answer, store: &Store) -> Result<bool, smpo_results::Error> {
         let [own, others]: [Sample; 2] = [store.get(self.stored)?, store.get(other.stored)?];

@@ -64,7 +64,8 @@ fn names(runs: &[PathBuf]) -> Vec<String> {
         .collect()
 }
 
-/// Every number of every line, by name; none that is not finite. Blank lines are none, and a last line that is half written belongs to the next step and is left out.
+/// Every number of every line, by name; none that is not finite. Blank lines are none, and a last line that is half written
+/// belongs to the next step and is left out.
 fn read_series(path: &Path) -> Result<Vec<Series>, ReadError> {
     let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
         ErrorKind::NotFound => ReadError::Missing(path.to_owned()),

@@ -34,6 +34,9 @@ pub(super) fn other_prompts(models: &[Answers], suite: &Suite, store: &Store) ->
     let (mut first, mut number, mut seen) = (None, 0, HashSet::new());
     for answer in models.iter().flat_map(|model| &model.answers).filter(|answer| answer.asked.is_some()) {
         let Some(given) = given.get(&*answer.id).filter(|_| seen.insert((&answer.path, &answer.id))) else { continue };
+        if answer.asks(given) {
+            continue;
+        }
         let sample: Sample = store.get(answer.stored)?;
         let own = asked(&sample.messages).unwrap_or_default();
         if !own.contains(given) && !given.contains(&own) {
