@@ -8,6 +8,7 @@ use crate::preparation::Reading;
 use crate::read_error::ReadError;
 use crate::reader::{Layout, records_with};
 use crate::record::Record;
+use crate::sources::Purpose;
 use crate::tokenized_record::Labels;
 
 /// Labels that texts can have.
@@ -30,7 +31,7 @@ impl Classes {
     pub fn of_files(files: &[PathBuf], columns: &[Columns]) -> Result<Self, ReadError> {
         let (mut found, mut several) = (BTreeSet::new(), false);
         for file in files {
-            let columns = columns.iter().find(|columns| columns.are_of(file)).cloned().unwrap_or_default();
+            let columns = Columns::of(columns, file, Purpose::Train)?;
             for row in records_with(file, Layout { columns, reading: Reading::Labels })? {
                 match row {
                     Ok(row) => {

@@ -1,13 +1,16 @@
 //! Columns and speakers of a file under the names that the reader knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::read_error::{Location, Problem, ReadError};
+use crate::reader::Files;
 use crate::shape::CARRIED;
+use crate::sources::{Purpose, source_files};
 
 /// Names of columns in files whose own names the reader does not know, or would read otherwise. Once a column of the
 /// conversation is named, those that are not named belong to nothing.
@@ -64,13 +67,56 @@ pub struct Columns {
     pub roles: BTreeMap<String, String>,
 }
 
-/// Columns that hold messages.
-const OF_MESSAGES: [&str; 5] = ["messages", "chosen", "rejected", "prompt", "completion"];
+/// Columns that hold no messages, though they may hold objects with a `role` or `content` of their own.
+const OF_TOOLS: [&str; 2] = ["tools", "functions"];
 
 impl Columns {
-    /// True if the columns are those of an entry of `dataset`.
-    pub(crate) fn are_of(&self, source: &Path) -> bool {
-        self.files.is_empty() || self.files.iter().any(|file| file == source)
+    /// The columns of an entry of `dataset`: of the table that names it, or else of the one for all.
+    ///
+    /// # Errors
+    /// When a file cannot be opened, and for a named column that no row has.
+    pub(crate) fn of(tables: &[Self], source: &Path, purpose: Purpose) -> Result<Self, ReadError> {
+        let named = tables.iter().find(|columns| columns.files.iter().any(|file| file == source));
+        let Some(columns) = named.or_else(|| tables.iter().find(|columns| columns.files.is_empty())) else {
+            return Ok(Self::default());
+        };
+        columns.are_in(source, purpose)?;
+        Ok(columns.clone())
+    }
+
+    /// Checks that each named column is in a row; the first row has them all, as a rule.
+    fn are_in(&self, source: &Path, purpose: Purpose) -> Result<(), ReadError> {
+        let mut missing: Vec<&str> = self.named().map(|(column, _)| column).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let files = source_files(source, purpose)?;
+        // a pipe cannot be read twice
+        if files.iter().any(|file| file.metadata().is_ok_and(|metadata| !metadata.is_file())) {
+            return Ok(());
+        }
+        let mut files = Files::open(files)?;
+        let mut found = BTreeSet::new();
+        while let Some(row) = files.next_row(|rows| rows.next_columns()) {
+            let row = match row {
+                Ok(row) => row,
+                // told by the reading that follows
+                Err(error) if error.is_row() => continue,
+                Err(_) => return Ok(()),
+            };
+            missing.retain(|column| !row.contains_key(*column));
+            if missing.is_empty() {
+                return Ok(());
+            }
+            found.extend(row.into_iter().map(|(column, _)| column));
+        }
+        // a file without a row that can be read has errors of its own
+        if found.is_empty() {
+            return Ok(());
+        }
+        let absent = missing.into_iter().map(str::to_owned).collect();
+        let problem = Problem::ColumnsAbsent { absent, found: found.into_iter().collect() };
+        Err(ReadError { location: Location { path: source.into(), line: 0 }, problem })
     }
 
     /// Each column that is named, and the reader's name for it.
@@ -110,21 +156,40 @@ impl Columns {
             }
         }
         if self.role.is_some() || self.content.is_some() || !self.roles.is_empty() {
-            for column in OF_MESSAGES {
-                match renamed.get_mut(column) {
-                    Some(Value::Array(messages)) => {
-                        messages.iter_mut().for_each(|message| self.rename_message(message))
-                    }
-                    Some(message) => self.rename_message(message),
-                    None => {}
-                }
+            for (_, value) in renamed.iter_mut().filter(|(column, _)| !OF_TOOLS.contains(&column.as_str())) {
+                self.rename_messages(value);
             }
         }
         renamed
     }
 
-    fn rename_message(&self, message: &mut Value) {
-        let Some(fields) = message.as_object_mut() else { return };
+    /// Messages wherever they stand in a column: alone, in lists, in lists of answers, below further keys, as JSON.
+    fn rename_messages(&self, value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.rename_messages(item)),
+            Value::Object(fields) if self.is_message(fields) => self.rename_message(fields),
+            Value::Object(fields) => {
+                let others = fields.iter_mut().filter(|(name, _)| !OF_TOOLS.contains(&name.as_str()));
+                others.for_each(|(_, field)| self.rename_messages(field));
+            }
+            Value::String(text) if text.trim_start().starts_with(['[', '{']) => {
+                let Ok(mut read) = serde_json::from_str::<Value>(text) else { return };
+                let messages = if let Value::Array(items) = &read { items } else { std::slice::from_ref(&read) };
+                if messages.iter().all(|item| item.as_object().is_some_and(|fields| self.is_message(fields))) {
+                    self.rename_messages(&mut read);
+                    *value = read;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// True for an object with a speaker, by this file's name or the reader's.
+    fn is_message(&self, fields: &Map<String, Value>) -> bool {
+        [self.role.as_deref().unwrap_or("role"), "role", "from"].iter().any(|name| fields.get(*name).is_some_and(Value::is_string))
+    }
+
+    fn rename_message(&self, fields: &mut Map<String, Value>) {
         let names = [(&self.role, "role"), (&self.content, "content")];
         for (theirs, name) in names.into_iter().filter_map(|(theirs, name)| Some((theirs.as_deref()?, name))) {
             if theirs != name
@@ -168,6 +233,36 @@ mod tests {
         });
         assert_eq!(renamed(columns, row), expected);
         assert_eq!(renamed(json!({}), json!({"prompt": "q"})), json!({"prompt": "q"}));
+    }
+
+    #[test]
+    fn speakers_are_found_wherever_messages_stand() {
+        let columns = json!({"role": "who", "content": "says", "roles": {"customer": "user", "us": "assistant"}});
+        let said = json!([{"who": "customer", "says": "q"}]);
+        let answer = json!([{"who": "us", "says": "a"}]);
+        let text = serde_json::to_string(&said).unwrap();
+        let row = json!({
+            "conversations": text, "completions": [answer, answer], "input": {"messages": said}, "chosen_response": answer[0],
+            "tools": [{"who": "a parameter", "says": "b"}], "prompt": "{\"who\": 1}",
+        });
+        let (said, answer) = (json!([{"content": "q", "role": "user"}]), json!([{"content": "a", "role": "assistant"}]));
+        let expected = json!({
+            "conversations": said, "completions": [answer, answer], "input": {"messages": said}, "chosen_response": answer[0],
+            "tools": [{"who": "a parameter", "says": "b"}], "prompt": "{\"who\": 1}",
+        });
+        assert_eq!(renamed(columns, row), expected);
+    }
+
+    #[test]
+    fn a_table_that_names_its_file_is_before_one_for_all_and_absent_columns_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pairs.jsonl");
+        std::fs::write(&file, "not a row\n{\"ask\": \"q\"}\n{\"ask\": \"q\", \"before\": []}\n").unwrap();
+        let table = |value: Value| serde_json::from_value::<Columns>(value).unwrap();
+        let tables = [table(json!({"prompt": "question"})), table(json!({"files": [&file], "prompt": "ask", "history": "before"}))];
+        assert_eq!(Columns::of(&tables, &file, Purpose::Train).unwrap(), tables[1]);
+        let error = Columns::of(&tables[..1], &file, Purpose::Train).unwrap_err().to_string();
+        assert!(error.contains("`dataset_columns` names [\"question\"], expected some of [\"ask\", \"before\"]"), "{error}");
     }
 
     #[test]

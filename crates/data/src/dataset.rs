@@ -226,7 +226,7 @@ impl Dataset {
         };
         for (paths, purpose) in [(&self.files, Purpose::Train), (&self.eval_files, Purpose::HoldOut)] {
             for path in paths {
-                opener.columns = self.columns.iter().find(|columns| columns.are_of(path)).cloned().unwrap_or_default();
+                opener.columns = Columns::of(&self.columns, path, purpose)?;
                 let opened = DataSource::open(path, purpose, self, check, &mut opener)?;
                 let Some((file, reports)) = opened else { return Ok(None) };
                 let work = file.work();

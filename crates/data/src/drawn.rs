@@ -5,6 +5,7 @@ use std::path::Path;
 
 use smpo_tokenizer::ChatTokenizer;
 
+use crate::columns::Columns;
 use crate::dataset::{BadRows, Dataset, OnBadRows, Taken, no_rows};
 use crate::dataset_error::DatasetError;
 use crate::degenerate::DegenerateGroups;
@@ -70,7 +71,7 @@ impl Dataset {
         bad: &mut BadRows,
         on_row: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Option<Vec<Located<Record>>>, DatasetError> {
-        let columns = self.columns.iter().find(|columns| columns.are_of(path)).cloned().unwrap_or_default();
+        let columns = Columns::of(&self.columns, path, purpose)?;
         let mut usable = Vec::new();
         let layout = Layout { columns, reading: self.preparation.reading };
         for row in records_for(path, purpose, layout)? {

@@ -123,12 +123,18 @@ fn value(field: &Field) -> Option<Value> {
         Field::Float16(value) => number(f64::from(value.to_f32())),
         Field::Float(value) => number(f64::from(*value)),
         Field::Double(value) => number(*value),
-        Field::Decimal(_) => Value::String(field.to_string()),
+        Field::Decimal(_) => {
+            let text = field.to_string();
+            text.parse().map_or(Value::String(text), Value::Number)
+        }
         Field::Str(text) => Value::String(text.clone()),
         // text that its writer did not declare as such
         Field::Bytes(bytes) => Value::String(std::str::from_utf8(bytes.data()).ok()?.to_string()),
         Field::Group(row) => Value::Object(object(row)),
-        Field::ListInternal(list) => list.elements().iter().filter_map(value).collect(),
+        Field::ListInternal(list) => {
+            // in their places: lists of a row belong together
+            list.elements().iter().map(|item| value(item).unwrap_or_default()).collect()
+        }
         Field::MapInternal(map) => {
             let key = |key: &Field| match key {
                 Field::Str(text) => text.clone(),
@@ -141,4 +147,18 @@ fn value(field: &Field) -> Option<Value> {
 
 fn number(value: f64) -> Value {
     Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::data_type::Decimal;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn decimals_are_numbers_and_bytes_that_are_no_text_nothing() {
+        assert_eq!(value(&Field::Decimal(Decimal::from_i32(-150, 9, 2))), Some(json!(-1.5)));
+        assert_eq!(value(&Field::Bytes(vec![0xff].into())), None);
+    }
 }

@@ -132,6 +132,14 @@ pub enum Problem {
         /// A field that is nearly one of those.
         nearest: Option<String>,
     },
+    /// Columns that `dataset_columns` names and no row has.
+    #[error("`dataset_columns` names {absent:?}, expected some of {found:?}")]
+    ColumnsAbsent {
+        /// The columns that are named.
+        absent: Vec<String>,
+        /// The columns of the rows.
+        found: Vec<String>,
+    },
     /// Rows below another key.
     #[error(
         "expected a row, got an object with the rows in it; take them out, one a line: `jq -c '{path}' FILE > rows.jsonl`"

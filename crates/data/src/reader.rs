@@ -164,6 +164,14 @@ impl Source {
         })
     }
 
+    /// The next row under its own columns, empty for one that is no JSON object.
+    pub fn next_columns(&mut self) -> Option<Result<Map<String, Value>, ReadError>> {
+        Some(match self {
+            Source::Text(rows) => rows.next()?.map(|(_, bytes)| serde_json::from_slice(bytes).unwrap_or_default()),
+            Source::Parquet(rows) => rows.next()?.map(|(_, row)| row),
+        })
+    }
+
     /// The next record with its place.
     fn next(&mut self, layout: &Layout) -> Option<Result<Located<Record>, ReadError>> {
         let (location, record) = match self {

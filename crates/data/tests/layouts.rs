@@ -411,6 +411,24 @@ fn assistant_messages_can_be_context_only() {
 }
 
 #[test]
+fn thinking_parts_are_joined_and_agree_with_the_reasoning_beside_them() {
+    let row = |beside: &str| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": [
+                {{"type": "thinking", "thinking": "r"}}, {{"type": "text", "text": "a"}}, {{"type": "thinking", "thinking": "s"}}]{beside}}}]}}"#
+        )
+        .replace('\n', "")
+    };
+    for beside in ["", r#", "reasoning_content": "rs""#] {
+        let (record, _) = one(&row(beside));
+        let [(_, [answer])] = record.completions()[..] else { panic!("one answer") };
+        assert_eq!((answer.content.as_str(), answer.fields["reasoning_content"].as_str()), ("a", Some("rs")));
+    }
+    let problem = refusal(&row(r#", "reasoning": "t""#));
+    assert!(problem.contains("thinking in `messages[1].content` contradicts another reasoning"), "{problem}");
+}
+
+#[test]
 fn json_is_messages_only_where_it_is_nothing_else() {
     let text = |json: &str| {
         one(&json!({"prompt": "q", "completion": json}).to_string()).0.completions()[0].1[0].content.clone()

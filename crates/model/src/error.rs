@@ -155,6 +155,21 @@ pub enum ModelError {
         index: usize,
     },
 
+    /// A value does not fit the dtype that it is written in.
+    #[error(
+        "{}: tensor `{tensor}`: expected values that float16 has, got one beyond 65504 at index {index}; write it in bfloat16 \
+         or float32",
+        path.display()
+    )]
+    BeyondDtype {
+        /// Weight file.
+        path: PathBuf,
+        /// Tensor name.
+        tensor: String,
+        /// Its place in the tensor, row-major.
+        index: usize,
+    },
+
     /// A stored head differs from the embedding it is tied to.
     #[error(
         "{}: `tie_word_embeddings` is true, but `{head}` differs from `{embedding}`; set it to false to keep the head",

@@ -194,7 +194,8 @@ impl Planner<'_> {
         let facts = (self.facts)(&training.config, &settings).map_err(|problem| format!("{name}: {problem}"))?;
         let mut inputs = vec![training.config.clone()];
         // what earlier stages write is told by their keys
-        inputs.extend(facts.inputs.into_iter().filter(|input| !input.starts_with(&self.plan.out)));
+        let written = |input: &PathBuf| self.plan.stages.iter().any(|stage| input.starts_with(&stage.output));
+        inputs.extend(facts.inputs.into_iter().filter(|input| !written(input)));
         let mut arguments = vec!["train".to_owned(), training.config.to_string_lossy().into_owned()];
         arguments.extend(settings.into_iter().map(|setting| format!("--set={setting}")));
         let after = after.iter().map(|(stage, _)| *stage).collect();
@@ -231,10 +232,23 @@ impl Planner<'_> {
         after.extend(pairs.map(|(stage, rows)| (*stage, Some(rows.clone()))));
         let (source, stage, adapter) =
             self.train(Kind::Train, &format!("train/{run}"), &training, seed, &start.source, &after)?;
-        let trained = Model { source, stage: Some(stage), arm: arm.name.clone(), run, seed: Some(seed), adapter };
+        let seed = Some(self.seed_of_run(start.seed, seed));
+        let trained = Model { source, stage: Some(stage), arm: arm.name.clone(), run, seed, adapter };
         match arm.merge {
             None => Ok(trained),
             Some(weight) => Ok(self.merge(trained, start, weight)),
+        }
+    }
+
+    /// The seed that evaluations of a run are told by, no other run of its arm has it: of several SFT seeds and one of the arms
+    /// the SFT seed, by which the start model is told too; of several of both the digits of both.
+    fn seed_of_run(&self, of_start: Option<u64>, seed: u64) -> u64 {
+        let several = self.recipe.sft.as_ref().is_some_and(|sft| sft.seeds.len() > 1);
+        let Some(of_start) = of_start.filter(|_| several) else { return seed };
+        let longest = self.recipe.seeds.iter().max().map_or(1, |seed| seed.to_string().len());
+        match self.recipe.seeds.len() {
+            1 => of_start,
+            _ => format!("{of_start}{seed:0longest$}").parse().unwrap_or(seed),
         }
     }
 
@@ -413,5 +427,34 @@ mod tests {
         .parse()
         .unwrap();
         assert_eq!(paths_of(&options), ["s.toml", "p.jsonl", "h.jsonl", "rm"].map(at));
+    }
+
+    fn planned(text: &str, facts: &Facts) -> Plan {
+        let recipe: Recipe = toml::from_str(text).unwrap();
+        Plan::of(&recipe, &|_: &Path, _: &[String]| Ok(facts.clone())).unwrap()
+    }
+
+    #[test]
+    fn runs_of_an_arm_have_seeds_of_their_own() {
+        let seeds = |text: &str| -> Vec<String> {
+            let plan = planned(text, &Facts::default());
+            let seed = |stage: &Stage| stage.arguments.iter().find_map(|word| word.strip_prefix("--training-seed=")).map(str::to_owned);
+            plan.stages.iter().filter(|stage| stage.kind == Kind::Eval).filter_map(seed).collect()
+        };
+        let tail = "[[arm]]\nname = \"a\"\nconfig = \"a.toml\"\n[eval]\nsuites = [\"s\"]\n";
+        let recipe = |seeds: &str, sft: &str| format!("model = \"m\"\nout = \"o\"\nseeds = {seeds}\n{sft}{tail}");
+        let sft = "[sft]\nconfig = \"sft.toml\"\nseeds = [3, 4]\n";
+        assert_eq!(seeds(&recipe("[1, 20]", "")), ["1", "20"]);
+        assert_eq!(seeds(&recipe("[7]", sft)), ["3", "3", "4", "4"], "each arm beside its start model");
+        assert_eq!(seeds(&recipe("[1, 20]", sft)), ["3", "301", "320", "4", "401", "420"]);
+    }
+
+    #[test]
+    fn data_in_the_output_directory_is_an_input_unless_a_stage_writes_it() {
+        let inputs = ["o/data.jsonl", "o/pairs/start/pairs.jsonl"].map(PathBuf::from).to_vec();
+        let text = "model = \"m\"\nout = \"o\"\n[pairs]\n[[arm]]\nname = \"a\"\nconfig = \"a.toml\"\n";
+        let plan = planned(text, &Facts { adapter: false, inputs });
+        let arm = plan.stages.iter().find(|stage| stage.kind == Kind::Train).unwrap();
+        assert_eq!(arm.inputs, ["a.toml", "o/data.jsonl"].map(PathBuf::from));
     }
 }

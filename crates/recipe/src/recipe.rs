@@ -182,6 +182,12 @@ impl Recipe {
                 ));
             }
         }
+        if let Some(problem) = self.settings_of_its_own() {
+            return Some(problem);
+        }
+        if !self.arms.is_empty() && self.pairs.as_ref().and_then(|pairs| pairs.get("rows")?.as_str()) == Some("ela") {
+            return Some("pairs: rows: the arms train on pairs.jsonl, which `ela` does not write; remove it, or the arms".into());
+        }
         if let Some(problem) = self.eval.as_ref().and_then(|eval| equal_stems(&eval.suites)) {
             return Some(problem);
         }
@@ -204,6 +210,22 @@ impl Recipe {
             return Some("eval: suites: expected at least one, got none".into());
         }
         None
+    }
+
+    /// A setting of a training that the recipe gives itself, and would replace.
+    fn settings_of_its_own(&self) -> Option<String> {
+        let of_pairs = self.pairs.is_some().then_some(("dataset", "arms train on the rows of [pairs]"));
+        let arms = self.arms.iter().map(|arm| (format!("arm {:?}", arm.name), &arm.set, of_pairs));
+        let sft = self.sft.iter().map(|sft| ("sft".to_owned(), &sft.set, None));
+        let own = [
+            ("seed", "`seeds` has the seeds"),
+            ("output_dir", "directories go by `out` and the names of stages"),
+            ("model_name_or_path", "`model` is the model that all start from"),
+        ];
+        sft.chain(arms).find_map(|(place, set, more)| {
+            let (key, why) = own.into_iter().chain(more).find(|(key, _)| set.contains_key(*key))?;
+            Some(format!("{place}: set: `{key}` is the recipe's to set: {why}"))
+        })
     }
 }
 

@@ -77,7 +77,9 @@ pub fn states(plan: &Plan) -> Result<Vec<State>, RecipeError> {
     let mut states: Vec<State> = Vec::new();
     for (stage, key) in plan.stages.iter().zip(&keys) {
         let earlier = record::read(&plan.out, &stage.name)?;
-        states.push(Record::state(earlier.as_ref(), stage.kind, key));
+        let state = Record::state(earlier.as_ref(), stage.kind, key);
+        let removed = matches!(state, State::Done { .. }) && !exists(&stage.output)?;
+        states.push(if removed { State::Changed } else { state });
     }
     Ok(states)
 }

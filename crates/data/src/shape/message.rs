@@ -232,6 +232,7 @@ fn text_parts(
     message: &mut Message,
     remarks: &mut Remarks,
 ) -> Result<(), Problem> {
+    let mut thoughts: Option<String> = None;
     for (index, part) in parts.into_iter().enumerate() {
         let place = || format!("{at}.{name}[{index}]");
         let map = match part {
@@ -251,7 +252,7 @@ fn text_parts(
         match (kind, part.take("text"), part.take("thinking")) {
             (_, Some(Value::String(text)), _) => message.content.push_str(&text),
             ("thinking", None, Some(Value::String(text))) => {
-                message.fields.insert(REASONING[0].into(), text.into());
+                thoughts.get_or_insert_default().push_str(&text);
             }
             (kind, ..) => {
                 let got = format!("a part of type {kind:?}");
@@ -260,7 +261,15 @@ fn text_parts(
         }
         part.note_unread(&format!("{}{name}[].", at.pattern()), remarks);
     }
-    Ok(())
+    let Some(thoughts) = thoughts else { return Ok(()) };
+    match message.fields.insert(REASONING[0].into(), thoughts.clone().into()) {
+        Some(known) if known != Value::String(thoughts) => Err(Problem::Contradiction {
+            one: format!("thinking in `{at}.{name}`"),
+            other: "another reasoning of this answer".into(),
+            remedy: "keep one",
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// False where a message says that it is not to be learned.

@@ -10,6 +10,7 @@ mod mxfp4;
 mod sharded;
 mod stacked;
 mod write;
+mod write_checked;
 mod write_stacked;
 
 pub(crate) use dtype::DtypeCounts;

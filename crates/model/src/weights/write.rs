@@ -1,6 +1,7 @@
 //! Writing safetensors, one tensor in memory at a time.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use smpo_files::FileError;
 use smpo_kernels::PackedWeight;
 
 use super::file::data_bytes;
+use super::write_checked::Checked;
 use super::{CopiedTensor, OutputValues, Stacked, WeightDtype};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
@@ -125,8 +127,16 @@ pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> 
     // would be written in any order, and equal models as different files.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let expected: usize = tensors.iter().map(|(_, tensor)| tensor.data_len()).sum();
-    safetensors::serialize_to_file(tensors, Some(metadata), path)
+    let beyond = RefCell::new(None);
+    let checked = tensors.into_iter().map(|(name, tensor)| {
+        let tensor = Checked::new(&name, tensor, &beyond);
+        (name, tensor)
+    });
+    safetensors::serialize_to_file(checked, Some(metadata), path)
         .map_err(|error| FileError::at(path, "write")(std::io::Error::other(error)))?;
+    if let Some((tensor, index)) = beyond.take() {
+        return Err(ModelError::BeyondDtype { path: path.to_path_buf(), tensor, index });
+    }
     // A tensor that could not be produced was written short; such a file must not be kept.
     let written = data_bytes(path)?;
     if written != expected {
@@ -136,4 +146,25 @@ pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> 
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn values_that_float16_does_not_have_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.safetensors");
+        let write = |values: &[f32], dtype| {
+            let tensor = Tensor::new(values, &Device::Cpu).unwrap();
+            write_tensors(&path, vec![("w".to_owned(), StoredTensor::new(&tensor, dtype).unwrap())])
+        };
+        write(&[1.0, 65504.0], WeightDtype::F16).unwrap();
+        write(&[1.0, 7e4], WeightDtype::Bf16).unwrap();
+        let error = write(&[1.0, 7e4], WeightDtype::F16).unwrap_err().to_string();
+        assert!(error.contains("tensor `w`: expected values that float16 has, got one beyond 65504 at index 1"), "{error}");
+    }
 }

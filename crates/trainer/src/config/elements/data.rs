@@ -56,7 +56,18 @@ impl TrainConfig {
             }
         }
         let files = || self.dataset.iter().chain(&self.eval_dataset);
-        for file in self.dataset_columns.iter().flat_map(|columns| &columns.files) {
+        let named: Vec<&PathBuf> = self.dataset_columns.iter().flat_map(|columns| &columns.files).collect();
+        for (at, file) in named.iter().enumerate() {
+            if named[..at].contains(file) {
+                let message = format!("`dataset_columns` has two tables for {}, expected one", file.display());
+                problems.refuse(&["dataset_columns"], message);
+            }
+        }
+        if self.dataset_columns.iter().filter(|columns| columns.files.is_empty()).count() > 1 {
+            let message = "`dataset_columns` has two tables for all files, expected `files` in all but one".to_owned();
+            problems.refuse(&["dataset_columns"], message);
+        }
+        for file in named {
             if !files().any(|known| known == file) {
                 let message = format!(
                     "`dataset_columns.files` must be entries of dataset or eval_dataset, got {}",
