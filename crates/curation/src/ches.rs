@@ -88,7 +88,7 @@ pub fn ches(decoder: &Decoder, pairs: &[&Row]) -> Result<Vec<Ches>, CurationErro
 }
 
 fn score_pack(decoder: &Decoder, pairs: &[&Row], scores: &mut Vec<Ches>) -> Result<(), CurationError> {
-    let mut builder = PackedBatch::builder();
+    let mut builder = PackedBatch::builder().turning_at(decoder.spec().turns_at());
     for pair in pairs {
         let sides: Vec<_> = pair.completions().map(|side| (side.ids(), side.scored())).collect();
         builder.push_scored(&pair.prompt, &sides)?;

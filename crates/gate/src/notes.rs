@@ -1,6 +1,6 @@
 //! Caveats of a comparison, one line each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use smpo_stats::hierarchical::Seeds;
@@ -30,6 +30,7 @@ pub(crate) fn of(baseline: &[Run], candidate: &[Run], seeds: Seeds) -> Vec<Strin
     if !scored.is_empty() {
         notes.push("completions that others generated: sampler, cap and terminators are not known to agree".into());
     }
+    notes.extend(own_defaults(baseline, candidate));
     notes.extend(unknown_prompts(&scored));
     notes.extend(sample_counts(&scored));
     notes
@@ -45,6 +46,27 @@ fn on_both_sides(baseline: &[Run], candidate: &[Run]) -> Option<String> {
 fn arms<'a>(baseline: &'a [Run], candidate: &'a [Run]) -> impl Iterator<Item = (&'static str, &'a Run)> {
     let named = |arm: &'static str, runs: &'a [Run]| runs.iter().map(move |run| (arm, run));
     named("baseline", baseline).chain(named("candidate", candidate))
+}
+
+/// A warning of servers that sampled by defaults of their own, the other arm not or by others.
+fn own_defaults(baseline: &[Run], candidate: &[Run]) -> Option<String> {
+    let of = |runs: &[Run]| -> BTreeSet<String> {
+        let server = |run: &Run| run.manifest.observed.server.clone();
+        runs.iter().filter_map(server).flat_map(|server| server.own_defaults).collect()
+    };
+    let (b, c) = (of(baseline), of(candidate));
+    let differing = |one: &BTreeSet<String>, other: &BTreeSet<String>| {
+        let fields: Vec<&str> = one.difference(other).map(String::as_str).collect();
+        (!fields.is_empty()).then(|| fields.join(", "))
+    };
+    let arms = [("baseline", differing(&b, &c)), ("candidate", differing(&c, &b))];
+    let told: Vec<String> = arms
+        .into_iter()
+        .filter_map(|(arm, fields)| Some(format!("the {arm}'s server refused {} and sampled by its own defaults", fields?)))
+        .collect();
+    (!told.is_empty()).then(|| {
+        format!("{}: the arms were not sampled alike, and a repetition penalty hides loops", told.join("; "))
+    })
 }
 
 /// A warning of answers that come without prompts: equal ids of two tasks would be paired.

@@ -25,7 +25,11 @@ fn request(prompt_id: &str) -> Request {
 }
 
 fn generator(url: &str) -> HttpGenerator {
-    let config = HttpConfig {
+    generator_with(url, |_| {})
+}
+
+fn generator_with(url: &str, change: impl FnOnce(&mut HttpConfig)) -> HttpGenerator {
+    let mut config = HttpConfig {
         base_url: url.into(),
         model: "asked-for".into(),
         // Unset, so that no key of the machine the tests run on is ever sent.
@@ -36,6 +40,7 @@ fn generator(url: &str) -> HttpGenerator {
         backoff_secs: 0.01,
         ..HttpConfig::default()
     };
+    change(&mut config);
     HttpGenerator::new(config).expect("valid")
 }
 
@@ -141,8 +146,8 @@ fn llama_cpp_may_load_may_be_another_model_and_may_fail_on_log_probs() {
         assert_eq!((completion.text.as_str(), completion.tokens, completion.logps), ("Owl.", Some(2), None));
     }
     assert_eq!(generator.served().other_models("asked-for"), ["old-Q4_K_M.gguf"]);
-    // Loading twice; log-probs refused to the first two requests, and asked for no more.
-    assert_eq!(server.seen().len(), 2 + 2 * 2 + 2);
+    // Loading twice; log-probs refused to the first two requests, to the second twice, and asked for no more.
+    assert_eq!(server.seen().len(), 2 + 2 + 3 + 2);
 }
 
 /// Knows OpenAI's fields alone, and puts errors into answers of status 200.
@@ -202,6 +207,86 @@ fn a_failure_that_quotes_the_request_drops_nothing() {
     for field in ["top_k", "min_p", "repetition_penalty", "seed"] {
         assert_eq!(seen[0].body[field], seen[1].body[field], "{field}");
     }
+}
+
+/// A validator that quotes the request, and a filter that quotes the prompt, refuse this request alone.
+#[test]
+fn a_refusal_that_quotes_the_request_drops_nothing_for_others() {
+    let server = Server::start(|_, body| {
+        let text = body["messages"][0]["content"].as_str().unwrap_or_default().to_owned();
+        let error = match text.as_str() {
+            "quoted" => json!({"detail": [{"type": "value_error", "loc": ["body"], "msg": "refused", "input": body}]}),
+            // a message that names a field for another reason than its own
+            "named" => json!({"error": {"message": "flagged: this talks of seed and min_p"}}),
+            _ => return chat(json!({"message": {"content": "Five."}, "finish_reason": "stop"}), 3),
+        };
+        Answer::reply("422 Unprocessable Entity", error.to_string())
+    });
+    let generator = generator(&server.url);
+    for (prompt, requests) in [("quoted", 1), ("named", 2)] {
+        let before = server.seen().len();
+        complete(&generator, prompt).expect_err("refused");
+        assert_eq!(server.seen().len() - before, requests, "{prompt}");
+    }
+    complete(&generator, "p").expect("answered");
+    assert!(generator.served().own_defaults.is_empty(), "{:?}", generator.served());
+    assert_eq!(server.seen().last().expect("a request").body["min_p"], 0.0);
+}
+
+#[test]
+fn log_probs_refused_by_policy_are_left_out_and_other_403s_end_the_run() {
+    let server = Server::start(|_, body| match (&body["logprobs"], body["messages"][0]["content"].as_str()) {
+        (Value::Bool(true), _) => {
+            let message = "You are not allowed to request logprobs from this model";
+            Answer::reply("403 Forbidden", json!({"error": {"message": message}}).to_string())
+        }
+        (_, Some("closed")) => Answer::reply("403 Forbidden", r#"{"error": {"message": "no access"}}"#),
+        _ => chat(json!({"message": {"content": "Five."}, "finish_reason": "stop"}), 3),
+    });
+    let generator = generator(&server.url);
+    assert_eq!(complete(&generator, "p").expect("answered").text, "Five.");
+    assert!(complete(&generator, "closed").expect_err("refused").is_fatal());
+    assert_eq!(server.seen().len(), 3);
+}
+
+/// A clock that is ahead, or a server that says "at once" for ever.
+#[test]
+fn a_pause_of_nothing_is_not_taken_for_leave_to_hurry() {
+    let server = Server::start(|index, _| match index {
+        0 | 1 => Answer::Reply {
+            status: "429 Too Many Requests",
+            headers: "Retry-After: 0\r\n".into(),
+            body: r#"{"error": {"message": "later"}}"#.into(),
+        },
+        _ => chat(json!({"message": {"content": "Five."}, "finish_reason": "stop"}), 3),
+    });
+    let start = Instant::now();
+    complete(&generator_with(&server.url, |config| config.backoff_secs = 0.2), "p").expect("answered");
+    assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+}
+
+/// Keys are for the host that they were given for.
+#[test]
+fn a_redirect_is_followed_on_the_same_host_alone() {
+    let here = Server::start(|index, body| match index {
+        0 => Answer::Reply {
+            status: "307 Temporary Redirect",
+            headers: "Location: /v1/other\r\n".into(),
+            body: String::new(),
+        },
+        _ => chat(json!({"message": {"content": body["model"]}, "finish_reason": "stop"}), 3),
+    });
+    assert_eq!(complete(&generator(&here.url), "p").expect("answered").text, "asked-for");
+    let elsewhere = Server::start(|_, _| chat(json!({"message": {"content": "Five."}, "finish_reason": "stop"}), 3));
+    let location = format!("Location: {}/chat/completions\r\n", elsewhere.url);
+    let there = Server::start(move |_, _| Answer::Reply {
+        status: "308 Permanent Redirect",
+        headers: location.clone(),
+        body: String::new(),
+    });
+    let error = complete(&generator(&there.url), "p").expect_err("moved");
+    assert!(error.is_fatal() && error.to_string().contains("it has moved to"), "{error}");
+    assert!(elsewhere.seen().is_empty());
 }
 
 #[test]

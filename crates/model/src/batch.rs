@@ -96,6 +96,8 @@ impl PackedBatch {
 /// Builder of a packed batch.
 #[derive(Debug, Default)]
 pub struct PackedBatchBuilder {
+    /// Length at which sequences of one prompt go apart.
+    turns_at: Option<usize>,
     input_ids: Vec<u32>,
     spans: Vec<Span>,
     rows: Vec<u32>,
@@ -105,6 +107,22 @@ pub struct PackedBatchBuilder {
 }
 
 impl PackedBatchBuilder {
+    /// For a model whose sequences beyond that length turn by other frequencies ([`DecoderSpec::turns_at`]): completions of one
+    /// prompt share it only where all of them or none are so long.
+    ///
+    /// [`DecoderSpec::turns_at`]: crate::DecoderSpec::turns_at
+    pub fn turning_at(self, length: Option<usize>) -> Self {
+        Self { turns_at: length, ..self }
+    }
+
+    /// True if sequences of one prompt lie on both sides of the length.
+    fn goes_apart(&self, prompt: &[u32], completions: impl Iterator<Item = usize>) -> bool {
+        let Some(length) = self.turns_at else { return false };
+        let mut long = completions.map(|completion| prompt.len() + completion > length);
+        let first = long.next();
+        long.any(|other| Some(other) != first)
+    }
+
     /// Adds one prompt with one completion; returns the completion's range among the `M` rows.
     ///
     /// # Errors
@@ -147,6 +165,10 @@ impl PackedBatchBuilder {
             check("completion", completion)?;
             check_scored(completion.len(), scored)?;
         }
+        if self.goes_apart(prompt, completions.iter().map(|(completion, _)| completion.len())) {
+            let each = completions.iter().map(|one| self.push_scored(prompt, std::slice::from_ref(one)));
+            return Ok(each.collect::<Result<Vec<_>>>()?.concat());
+        }
         let Some(longest) = completions.iter().map(|(completion, _)| completion.len()).max() else {
             return Err(ModelError::input("completions of a prompt", "at least one", "none"));
         };
@@ -180,6 +202,9 @@ impl PackedBatchBuilder {
             return Err(ModelError::input("completions of a prompt", "at least one", "none"));
         }
         let read = |tokens: &[u32]| tokens.iter().rposition(|token| Some(*token) != pad);
+        if self.goes_apart(prompt, completions.iter().map(|completion| read(completion).map_or(0, |last| last + 1))) {
+            return completions.iter().try_for_each(|one| self.push_pooled(prompt, std::slice::from_ref(one), pad));
+        }
         let start = self.input_ids.len();
         self.input_ids.extend_from_slice(prompt);
         let shared = start..self.input_ids.len();

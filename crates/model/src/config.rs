@@ -298,6 +298,9 @@ fn refuse_unsupported(fields: &Fields) -> Result<()> {
             return Err(fields.unsupported(format!("a quantised model (`{name}`: {method})")));
         }
     }
+    if fields.bool("is_causal")? == Some(false) {
+        return Err(fields.unsupported("attention to later tokens (`is_causal`: false)"));
+    }
     for name in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
         if fields.number(name)?.is_some_and(|p| p != 0.0) {
             return Err(fields.unsupported(format!("dropout in the base model (`{name}`)")));

@@ -294,6 +294,11 @@ pub struct Biases {
 }
 
 impl DecoderSpec {
+    /// Length, in tokens, beyond which a sequence turns by other frequencies, its first tokens too (LongRoPE).
+    pub fn turns_at(&self) -> Option<usize> {
+        self.ropes.iter().filter_map(RopeSpec::turns_at).min()
+    }
+
     /// Width of all query heads together.
     pub fn query_width(&self) -> usize {
         self.heads * self.head_dim

@@ -456,6 +456,13 @@ fn configs_that_would_have_to_be_approximated_are_refused_by_name() {
     );
     assert!(refusal("llama", "quantization_config", json!({})).contains("a quantised model"));
     assert!(refusal("llama", "attention_dropout", json!(0.1)).contains("dropout in the base model"));
+    assert!(refusal("qwen2", "is_causal", json!(false)).contains("attention to later tokens (`is_causal`: false)"));
+    assert!(refusal("llama", "partial_rotary_factor", json!(0.5)).contains("`partial_rotary_factor` in this family"));
+    assert!(refusal("gemma3", "attn_logit_softcapping", json!(50.0)).contains("`attn_logit_softcapping` in this"));
+    assert!(
+        refusal("gemma3", "rope_parameters", json!({"rope_type": "linear", "factor": 8.0}))
+            .contains("`rope_parameters`: expected `full_attention` and `sliding_attention`")
+    );
     assert!(refusal("gemma3", "use_bidirectional_attention", json!(true)).contains("bidirectional attention"));
     assert!(
         refusal("gemma2", "layer_types", json!(["full_attention", "chunked_attention"]))

@@ -9,6 +9,8 @@ use smpo_sampling::{Drawn, LogitsError, Recorder};
 /// A job in the batch.
 pub(crate) struct Running<S> {
     pub sequence: S,
+    /// The prompt, where the sequence may have to be fed again.
+    pub prompt: Vec<u32>,
     /// Tokens that the model has not seen yet: the prompt, then the token drawn last.
     pub next: Vec<u32>,
     pub recorder: Recorder,
@@ -27,6 +29,12 @@ pub(crate) trait Backend {
 
     /// Memory for a sequence of so many tokens, which fits or is alone.
     fn open(&mut self, tokens: usize) -> Result<Self::Sequence, ModelError>;
+
+    /// Empties a sequence.
+    fn clear(&mut self, sequence: &mut Self::Sequence);
+
+    /// Length beyond which a sequence has to be fed again whole, [`smpo_model::DecoderSpec::turns_at`].
+    fn turns_at(&self) -> Option<usize>;
 
     /// Takes the memory back.
     fn close(&mut self, sequence: Self::Sequence);
@@ -60,6 +68,14 @@ impl Backend for OnHost<'_> {
     fn open(&mut self, tokens: usize) -> Result<Self::Sequence, ModelError> {
         self.taken += tokens;
         Ok((self.decoder.sequence(tokens), tokens))
+    }
+
+    fn clear(&mut self, sequence: &mut Self::Sequence) {
+        self.decoder.clear(&mut sequence.0);
+    }
+
+    fn turns_at(&self) -> Option<usize> {
+        self.decoder.spec().turns_at()
     }
 
     fn close(&mut self, (_, tokens): Self::Sequence) {
@@ -115,6 +131,14 @@ impl Backend for OnDevice<'_> {
         cache.sequence(tokens).ok_or_else(refused)
     }
 
+    fn clear(&mut self, sequence: &mut DeviceSequence) {
+        sequence.clear();
+    }
+
+    fn turns_at(&self) -> Option<usize> {
+        self.decoder.spec().turns_at()
+    }
+
     fn close(&mut self, sequence: DeviceSequence) {
         if let Some(cache) = &mut self.cache {
             cache.release(sequence);
@@ -124,7 +148,7 @@ impl Backend for OnDevice<'_> {
     fn step(&mut self, running: &mut [Running<DeviceSequence>]) -> Result<Draws, ModelError> {
         let Some(cache) = &self.cache else { return Ok(Vec::new()) };
         let mut feeds: Vec<DeviceFeed<'_>> = Vec::with_capacity(running.len());
-        for Running { sequence, next, recorder } in running.iter_mut() {
+        for Running { sequence, next, recorder, .. } in running.iter_mut() {
             feeds.push(DeviceFeed { sequence, tokens: next, draw: settings(recorder) });
         }
         let drawn = self.decoder.step(cache, &mut feeds)?;

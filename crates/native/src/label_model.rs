@@ -127,7 +127,7 @@ impl LabelModel {
 
     /// Runs a batch; completions of one prompt that follow each other share it.
     fn run(&self, batch: &[Sequence], values: &mut [Option<Vec<f64>>]) -> Result<(), ScorerError> {
-        let mut builder = PackedBatch::builder();
+        let mut builder = PackedBatch::builder().turning_at(self.decoder.spec().turns_at());
         for alike in batch.chunk_by(|a, b| a.prompt == b.prompt) {
             let completions: Vec<&[u32]> = alike.iter().map(|sequence| sequence.completion.as_slice()).collect();
             builder.push_pooled(&alike[0].prompt, &completions, self.decoder.config().pad_token())?;

@@ -63,7 +63,9 @@ impl<B: Backend> Batch<B> {
             let Job { prompt, recorder, reply } = job;
             match self.backend.open(room) {
                 Ok(sequence) => {
-                    self.running.push(Running { sequence, next: prompt, recorder });
+                    let kept = self.backend.turns_at().is_some_and(|length| prompt.len() <= length);
+                    let again = if kept { prompt.clone() } else { Vec::new() };
+                    self.running.push(Running { sequence, prompt: again, next: prompt, recorder });
                     self.replies.push(reply);
                 }
                 Err(error) => {
@@ -77,12 +79,19 @@ impl<B: Backend> Batch<B> {
     /// Draws one token for each sequence; sequences that are finished leave the batch.
     fn step(&mut self) -> Result<(), ModelError> {
         let drawn = self.backend.step(&mut self.running)?;
+        let turns_at = self.backend.turns_at();
         for (index, drawn) in drawn.into_iter().enumerate().rev() {
             let one = &mut self.running[index];
             match drawn {
                 Ok(token) if !one.recorder.is_finished() => {
                     one.next.clear();
-                    one.next.push(token);
+                    let ids = &one.recorder.recording().token_ids;
+                    if turns_at.is_some_and(|length| one.prompt.len() + ids.len() == length + 1) {
+                        one.next.extend(one.prompt.drain(..).chain(ids.iter().copied()));
+                        self.backend.clear(&mut one.sequence);
+                    } else {
+                        one.next.push(token);
+                    }
                 }
                 drawn => self.finish(index, drawn.err()),
             }

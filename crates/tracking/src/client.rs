@@ -189,6 +189,7 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
+        let shortened = |text: &str| shortened(&self.credentials.redact(text));
         let said = |field: &str| answer[field].as_str().map(shortened).unwrap_or_default();
         let message = match said("message") {
             empty if empty.is_empty() => shortened(String::from_utf8_lossy(&text).trim()),

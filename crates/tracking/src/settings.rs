@@ -1,5 +1,10 @@
 //! Server, experiment and credentials, by the variables of MLflow's own client.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
+
 use crate::error::TrackingError;
 
 /// Server, experiment and credentials.
@@ -24,6 +29,22 @@ pub(crate) enum Credentials {
     Basic { user: String, password: Option<String> },
 }
 
+impl Credentials {
+    /// `text` without the secrets, which servers quote in their errors.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let secrets = match self {
+            Credentials::None => Vec::new(),
+            Credentials::Bearer(token) => vec![token.clone()],
+            Credentials::Basic { user, password } => {
+                let password = password.clone().unwrap_or_default();
+                vec![STANDARD.encode(format!("{user}:{password}")), password]
+            }
+        };
+        let secrets = secrets.iter().filter(|secret| !secret.is_empty());
+        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[key]"))
+    }
+}
+
 /// An experiment by id or by name.
 #[derive(Clone)]
 pub(crate) enum Experiment {
@@ -45,21 +66,22 @@ impl Settings {
     fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, TrackingError> {
         let problem = |problem: String| TrackingError::Setting { variable: URI, problem };
         let uri = get(URI).ok_or_else(|| problem("expected the address of an MLflow server, got nothing".into()))?;
-        let Some((scheme, rest)) = uri.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme))
-        else {
+        let is_server = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        let Some(mut url) = Url::parse(&uri).ok().filter(is_server) else {
+            // a store's address may hold a password
+            let kind = uri.split_once(':').map_or_else(|| "a path".to_owned(), |(scheme, _)| format!("`{scheme}:…`"));
             return Err(problem(format!(
-                "expected http://… or https://…, got {uri:?}; `mlflow server --backend-store-uri {uri}` serves a store over HTTP"
+                "expected http://… or https://…, got {kind}; `mlflow server --backend-store-uri \"${URI}\"` serves a store over HTTP"
             )));
         };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let (login, rest) = match authority.rsplit_once('@') {
-            Some((login, _)) => (Some(login), &rest[login.len() + 1..]),
-            None => (None, rest),
-        };
-        let of_uri = login.map(|login| match login.split_once(':') {
-            Some((user, password)) => Credentials::Basic { user: user.into(), password: Some(password.into()) },
-            None => Credentials::Basic { user: login.into(), password: None },
-        });
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(problem("expected an address without `?` and `#`, got one with".into()));
+        }
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let of_uri = (!url.username().is_empty() || url.password().is_some())
+            .then(|| Credentials::Basic { user: decoded(url.username()), password: url.password().map(decoded) });
+        // these fail for addresses without a host alone
+        let _ = (url.set_username(""), url.set_password(None));
         let basic = || {
             let user = get("MLFLOW_TRACKING_USERNAME")?;
             Some(Credentials::Basic { user, password: get("MLFLOW_TRACKING_PASSWORD") })
@@ -67,7 +89,7 @@ impl Settings {
         let credentials = get("MLFLOW_TRACKING_TOKEN").map(Credentials::Bearer).or_else(basic).or(of_uri);
         let name = || get("MLFLOW_EXPERIMENT_NAME").unwrap_or_else(|| "smpo".into());
         Ok(Settings {
-            server: format!("{scheme}://{}", rest.trim_end_matches('/')),
+            server: url.as_str().trim_end_matches('/').to_owned(),
             credentials: credentials.unwrap_or(Credentials::None),
             experiment: get("MLFLOW_EXPERIMENT_ID").map_or_else(|| Experiment::Name(name()), Experiment::Id),
             run_id: get("MLFLOW_RUN_ID"),
@@ -98,6 +120,19 @@ mod tests {
         assert!(
             matches!((token.credentials, token.experiment), (Credentials::Bearer(_), Experiment::Id(id)) if id == "7")
         );
+    }
+
+    #[test]
+    fn logins_are_decoded_sent_and_never_shown() {
+        let read = settings(&[(URI, "HTTP://me%40x.org:p%40ss@h/")]).unwrap();
+        assert_eq!(read.server, "http://h");
+        let Credentials::Basic { user, password } = &read.credentials else { panic!("expected a login") };
+        assert_eq!((user.as_str(), password.as_deref()), ("me@x.org", Some("p@ss")));
+        assert_eq!(read.credentials.redact("bad p@ss, bWVAeC5vcmc6cEBzcw=="), "bad [key], [key]");
+        for uri in ["postgresql://mlf:hunter2@db/mlflow", "http//u:hunter2@h", "http://h/?token=hunter2"] {
+            let Err(error) = settings(&[(URI, uri)]) else { panic!("{uri}") };
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -34,6 +34,14 @@ impl Tracked {
         let client = Client::new(settings)?;
         let known = State::read(dir)?.filter(|state| state.server == settings.server);
         let state = match (known, &settings.run_id) {
+            (Some(state), Some(given)) if *given != state.run_id => {
+                let problem = format!(
+                    "expected {}, the run that {} names, got {given}; unset it, or remove that file",
+                    state.run_id,
+                    State::path(dir).display()
+                );
+                return Err(TrackingError::Setting { variable: "MLFLOW_RUN_ID", problem });
+            }
             (Some(state), _) => {
                 client.run(&state.run_id)?;
                 state

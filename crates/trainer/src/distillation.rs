@@ -44,7 +44,7 @@ pub(crate) fn score_rows_of(
     let packs = packs(&tokens, scorer.ranks.pack_bound(&tokens, scorer.max_tokens));
     scorer.ranks.score_packs(&packs, &tokens, |members| {
         let chosen = members_of(rows, members);
-        let packed = pack(&chosen, None)?;
+        let packed = pack(&chosen, None, pupil.student.spec())?;
         let Distilled { logps, divergence, agreements, .. } = pupil.score(&packed)?;
         Ok(PackScores { rows: split(&chosen, &packed, &logps, &[]), divergence, agreements })
     })

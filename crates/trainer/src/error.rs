@@ -134,8 +134,8 @@ pub enum TrainError {
     },
     /// The run directory holds a run of which nothing says what it is.
     #[error(
-        "{}: holds {what} of a run, but no config.toml that says of which; restore it, choose another output_dir, or start over with \
-         --restart",
+        "{}: holds {what}, but no config.toml that says of which run; restore it, choose another output_dir, or remove what \
+         is there",
         dir.display()
     )]
     UnknownRun {

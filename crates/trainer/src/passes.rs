@@ -135,7 +135,7 @@ impl Learner {
         let Numbered { unit, packs } = unit;
         let members = &unit.packs[0];
         let options = self.score_options(context.step, packs.start);
-        let packed = pack(&context.rows_of(members), self.pooling())?;
+        let packed = pack(&context.rows_of(members), self.pooling(), self.decoder().spec())?;
         let mut state = self.winsor().clone();
         if self.objective().distance(context.step, self.options().steps).is_some() {
             self.sum_behind(packs.start);
@@ -172,7 +172,7 @@ impl Learner {
         let decoder = self.decoder().clone();
         let frozen = decoder.frozen();
         let packed: Result<Vec<PackedBatch>, TrainError> =
-            own.iter().map(|&number| pack(&context.rows_of(&packs[number]), self.pooling())).collect();
+            own.iter().map(|&number| pack(&context.rows_of(&packs[number]), self.pooling(), decoder.spec())).collect();
         let (packed, failed) = match (packed, failed) {
             (Ok(packed), None) => (packed, None),
             (Err(error), None) | (_, Some(error)) => (Vec::new(), Some(error)),

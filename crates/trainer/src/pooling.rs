@@ -1,7 +1,7 @@
 //! Rows for a head of labels, which reads a sequence at its last token that is no padding, as transformers' classes do.
 
 use smpo_data::{Row, TokenizedCompletion};
-use smpo_model::{Decoder, PackedBatch};
+use smpo_model::{Decoder, DecoderSpec, PackedBatch};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::TrainConfig;
@@ -38,9 +38,9 @@ impl Pooling {
         row.packed_tokens() + row.completions().count() * (1 + self.tail.len())
     }
 
-    /// Lays rows side by side, each prompt once.
-    pub(crate) fn pack(&self, rows: &[&Row]) -> Result<PackedBatch, TrainError> {
-        let mut builder = PackedBatch::builder();
+    /// Lays rows side by side for a model, each prompt once.
+    pub(crate) fn pack(&self, rows: &[&Row], spec: &DecoderSpec) -> Result<PackedBatch, TrainError> {
+        let mut builder = PackedBatch::builder().turning_at(spec.turns_at());
         for row in rows {
             let whole: Vec<Vec<u32>> = row.completions().map(|side| self.sequence(side)).collect();
             let whole: Vec<&[u32]> = whole.iter().map(Vec::as_slice).collect();

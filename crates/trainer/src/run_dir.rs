@@ -149,7 +149,14 @@ impl RunDir {
     }
 
     /// Removes the files of an earlier run; others in the directory stay.
+    ///
+    /// # Errors
+    /// [`TrainError::UnknownRun`] for a model or checkpoints of which nothing says that they are a run's.
     pub(crate) fn discard(&self) -> Result<(), TrainError> {
+        if !smpo_files::exists(&self.config())? && !smpo_files::exists(&self.origin())? {
+            // a start finds here what it would find of no run
+            return self.unclaimed();
+        }
         let (dirs, files) = self.own();
         for path in dirs {
             gone(&path, fs::remove_dir_all(&path))?;

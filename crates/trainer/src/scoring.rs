@@ -3,7 +3,7 @@
 use smpo_data::{Row, ScoredCompletion, TokenizedCompletion};
 use smpo_kernels::RowEntropy;
 use smpo_losses::{Completion, Member, Pair, PooledRow, TokenEntropy};
-use smpo_model::{Decoder, PackedBatch, ScoreOptions, Scored};
+use smpo_model::{Decoder, DecoderSpec, PackedBatch, ScoreOptions, Scored};
 
 use crate::dealing::{PackScores, members_of};
 use crate::error::TrainError;
@@ -172,7 +172,7 @@ impl Scorer<'_> {
         let packs = packs(&tokens, self.ranks.pack_bound(&tokens, self.max_tokens));
         let (logps, _) = self.ranks.score_packs(&packs, &tokens, |members| {
             let chosen = members_of(rows, members);
-            let packed = pack(&chosen, self.pooling)?;
+            let packed = pack(&chosen, self.pooling, decoder.spec())?;
             let rows = row_logps_of(&chosen, &packed, &decoder.score(&packed, &options)?)?;
             Ok(PackScores { rows, ..PackScores::default() })
         })?;
@@ -185,12 +185,12 @@ pub(crate) fn packed_tokens(row: &Row, pooling: Option<&Pooling>) -> usize {
     pooling.map_or_else(|| row.packed_tokens(), |pooling| pooling.packed_tokens(row))
 }
 
-/// Lays rows side by side, each prompt once.
-pub(crate) fn pack(rows: &[&Row], pooling: Option<&Pooling>) -> Result<PackedBatch, TrainError> {
+/// Lays rows side by side for a model, each prompt once.
+pub(crate) fn pack(rows: &[&Row], pooling: Option<&Pooling>, spec: &DecoderSpec) -> Result<PackedBatch, TrainError> {
     if let Some(pooling) = pooling {
-        return pooling.pack(rows);
+        return pooling.pack(rows, spec);
     }
-    let mut builder = PackedBatch::builder();
+    let mut builder = PackedBatch::builder().turning_at(spec.turns_at());
     for row in rows {
         let completions: Vec<_> = row.completions().map(|side| (side.ids(), side.scored())).collect();
         builder.push_scored(&row.prompt, &completions)?;

@@ -120,7 +120,8 @@ pub(crate) fn load(
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<ChatTokenizer, TrainError> {
     let tokenizer = ChatTokenizer::from_model_dir(dir)?.with_variables(&config.chat_template_kwargs)?;
-    config.template_remarks(&tokenizer).iter().for_each(|remark| watch(Event::Note(remark)));
+    let remarks = config.template_remarks(&tokenizer).into_iter().chain(config.idle_remarks());
+    remarks.for_each(|remark| watch(Event::Note(&remark)));
     Ok(tokenizer)
 }
 

@@ -58,6 +58,15 @@ pub struct PairsArgs {
     /// Times that the judge is asked until its reply holds a decision
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Scores")]
     judge_attempts: u32,
+    /// Cap on the judge's reply, in tokens; a reply that it cuts has no decision
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024, help_heading = "Scores")]
+    judge_cap: u32,
+    /// Environment variable with the API key of the judge's server [default: OPENAI_API_KEY]
+    #[arg(long, value_name = "VARIABLE", help_heading = "Scores")]
+    judge_api_key_env: Option<String>,
+    /// Extra header for every request to the judge's server; its value is neither shown nor recorded. May be repeated
+    #[arg(long, value_name = "NAME: VALUE", help_heading = "Scores")]
+    judge_header: Vec<String>,
     /// Rows of one prompt: best against worst, all pairs, or all completions as a group
     #[arg(long, value_enum, default_value_t, help_heading = "Selection")]
     policy: Kind,
@@ -266,12 +275,13 @@ fn judge(args: &PairsArgs, scores: &Score) -> Result<Option<Judge>, Failure> {
         None => Template::shipped(mode),
     };
     let model = args.judge_model.clone().unwrap_or(source);
-    Ok(Some(Judge { model, template, attempts: args.judge_attempts, max_tokens: 1024 }))
+    Ok(Some(Judge { model, template, attempts: args.judge_attempts, max_tokens: args.judge_cap }))
 }
 
 /// The engine of the judge.
 fn engine_of(args: &PairsArgs) -> EngineArgs {
     EngineArgs::of(args.judge.clone(), args.judge_model.as_deref())
+        .for_text(args.judge_api_key_env.clone(), args.judge_header.clone())
 }
 
 fn ask(args: &PairsArgs, judge: &Judge, answered: &[Answered<'_>], progress: &Progress) -> Result<Judged, Failure> {
@@ -300,7 +310,13 @@ fn ask(args: &PairsArgs, judge: &Judge, answered: &[Answered<'_>], progress: &Pr
     })?;
     let unusable = match judged.unanswered {
         0 => String::new(),
-        some => format!("{some} questions without a usable reply; the same command asks again"),
+        some => {
+            let failed = match &judged.failure {
+                Some(reason) => format!(", on {} of them the judge failed: {reason}", judged.failures),
+                None => String::new(),
+            };
+            format!("{some} questions without a usable reply{failed}; the same command asks again")
+        }
     };
     stage.finish(&unusable);
     other_names(&servers).iter().for_each(|warning| progress.say(warning));

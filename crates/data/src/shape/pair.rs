@@ -1,6 +1,6 @@
 //! Preference pairs.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 use smpo_chat::{Message, TemplateInputs};
 
 use super::answers::{Answer, answer};
@@ -98,15 +98,21 @@ fn after(
         row.take_if(name, |label| flag(label) == Some(true));
     }
     remarks.reversed_scores = reversed_scores(row);
-    let margin = match row.take_if("margin", Value::is_number) {
-        Some(Value::Number(margin)) => Some(margin),
-        _ => None,
-    };
+    let margin = row.take_if("margin", |margin| number(margin).is_some()).as_ref().and_then(number);
     check_prompt("prompt", &prompt)?;
     check_completion(&chosen)?;
     check_completion(&rejected)?;
     let (chosen, rejected) = (chosen.messages, rejected.messages);
     Ok(Record::Pair(PreferencePair { id: String::new(), prompt, inputs, chosen, rejected, margin }))
+}
+
+/// A number, as text too.
+fn number(value: &Value) -> Option<Number> {
+    match value {
+        Value::Number(number) => Some(number.clone()),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
 }
 
 /// Columns with a score of each side, where the chosen one has the lower. They stay unread.

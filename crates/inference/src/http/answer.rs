@@ -48,7 +48,10 @@ pub(super) fn answer(
     if let Some(refusal) = Refusal::in_success(&body, choice) {
         return Err(Unusable::Refused(refusal));
     }
-    let Some(choice) = choice else { return Err(Unusable::Broken("expected one choice, got none".into())) };
+    let Some(choice) = choice else {
+        let start = line(&String::from_utf8_lossy(bytes));
+        return Err(Unusable::Broken(format!("expected `choices` as OpenAI's API has them, got {start}")));
+    };
     let spoken = match (choice.get("message").and_then(Value::as_object), choice.get("text")) {
         (Some(message), _) => Spoken::read(message),
         (None, Some(Value::String(text))) => Spoken { text: text.clone(), reasoning: None },

@@ -13,6 +13,7 @@ use super::body::{Input, body, seed};
 use super::config::HttpConfig;
 use super::connection::{Answered, Attempts, Connection, Failure, Next, header};
 use super::fields::Refusals;
+use super::refusal::Refusal;
 use crate::prompt::render;
 use crate::{Completion, EngineInfo, Generator, InferenceError, Request, Served};
 
@@ -35,7 +36,7 @@ struct Shared {
     models: Mutex<BTreeSet<String>>,
     fingerprints: Mutex<BTreeSet<String>>,
     asked_version: AtomicBool,
-    /// Requests that failed with log-probs and succeeded without.
+    /// Requests in a row that failed with log-probs and succeeded without.
     failed_on_logprobs: AtomicU32,
 }
 
@@ -148,17 +149,21 @@ impl Shared {
         };
         let mut attempts = Attempts::new();
         let mut without_logprobs = false;
+        // Refusals are everybody's once the request has succeeded without what was refused: an error may name fields
+        // for other reasons.
+        let mut learned = Refusals::default();
         loop {
             self.connection.ready();
-            let failure = match self.attempt(request, &input, without_logprobs) {
+            let failure = match self.attempt(request, &input, without_logprobs, &mut learned) {
                 Ok(completion) => {
+                    lock(&self.refusals).join(learned);
                     self.remember_logprobs(without_logprobs);
                     self.look_for_version();
                     return Ok(completion);
                 }
                 Err(failure) => failure,
             };
-            if failure.next == Next::Changed || self.try_without_logprobs(&failure, &mut without_logprobs) {
+            if failure.next == Next::Changed || self.try_without_logprobs(&failure, &attempts, &mut without_logprobs) {
                 continue;
             }
             attempts.failed += 1;
@@ -175,21 +180,24 @@ impl Shared {
         }
     }
 
-    /// Log-probs are this program's wish: a request on which a server fails is asked once without.
-    fn try_without_logprobs(&self, failure: &Failure, without_logprobs: &mut bool) -> bool {
+    /// Log-probs are this program's wish: a request on which a server fails twice, the first time perhaps by chance, is
+    /// asked without.
+    fn try_without_logprobs(&self, failure: &Failure, attempts: &Attempts, without_logprobs: &mut bool) -> bool {
         let config = &self.connection.config;
         let sent = config.logprobs
             && !*without_logprobs
             && !config.extra_body.contains_key("logprobs")
             && !lock(&self.refusals).drops("logprobs");
-        let other = sent && failure.status == Some(500);
+        let other = sent && failure.status == Some(500) && attempts.failed > 0;
         *without_logprobs |= other;
         other
     }
 
-    /// A server that twice failed on log-probs alone is not asked for them again; a single time may be chance.
+    /// A server that failed on log-probs alone in two requests on end is not asked for them again; a single one may be chance.
     fn remember_logprobs(&self, without_logprobs: bool) {
-        if without_logprobs && self.failed_on_logprobs.fetch_add(1, Ordering::Relaxed) > 0 {
+        if !without_logprobs {
+            self.failed_on_logprobs.store(0, Ordering::Relaxed);
+        } else if self.failed_on_logprobs.fetch_add(1, Ordering::Relaxed) > 0 {
             lock(&self.refusals).join(Refusals::default().without_logprobs());
         }
     }
@@ -207,14 +215,22 @@ impl Shared {
         }
     }
 
-    fn attempt(&self, request: &Request, input: &Input<'_>, without_logprobs: bool) -> Result<Completion, Failure> {
-        let known = lock(&self.refusals).clone();
+    /// One attempt; what its refusal names is added to `learned`.
+    fn attempt(
+        &self,
+        request: &Request,
+        input: &Input<'_>,
+        without_logprobs: bool,
+        learned: &mut Refusals,
+    ) -> Result<Completion, Failure> {
+        let mut known = lock(&self.refusals).clone();
+        known.join(learned.clone());
         let refusals = if without_logprobs { known.clone().without_logprobs() } else { known.clone() };
         let config = &self.connection.config;
         let body = body(config, request, input, &refusals);
         let Answered { status, headers, bytes } = self.connection.post(&body)?;
         if !(200..300).contains(&status) {
-            return Err(self.refused(request, &known, (status, status), &headers, &bytes));
+            return Err(self.refused(request, (&known, learned), (status, status), &headers, &bytes));
         }
         let terminators = self.terminators.get().map_or(&[][..], Vec::as_slice);
         let kind = header(&headers, &CONTENT_TYPE).unwrap_or_default();
@@ -230,9 +246,10 @@ impl Shared {
         Err(match unusable {
             Unusable::Refused(refusal) => {
                 let meant = refusal.status;
-                let code = meant.map(|code| format!(" (code {code})")).unwrap_or_default();
-                let refused = self.refused(request, &known, (status, meant.unwrap_or(500)), &headers, &bytes);
-                Failure { message: refusal.message + &code, ..refused }
+                let shown = meant.map(|code| format!(" (code {code})")).unwrap_or_default();
+                let code = meant.unwrap_or(500);
+                let refused = self.refused(request, (&known, learned), (status, code), &headers, &bytes);
+                Failure { message: refusal.message + &shown, ..refused }
             }
             Unusable::Broken(message) => Failure { status: Some(status), message, next: Next::Later },
             Unusable::NoJson(message) => {
@@ -242,35 +259,34 @@ impl Shared {
         })
     }
 
-    /// A response of HTTP status `status` that amounts to the error `code`, to a request under the refusals `known`.
+    /// A response of HTTP status `status` that amounts to the error `code`, to a request under the refusals `sent`.
     fn refused(
         &self,
         request: &Request,
-        known: &Refusals,
+        (sent, learned): (&Refusals, &mut Refusals),
         (status, code): (u16, u16),
         headers: &HeaderMap,
         bytes: &[u8],
     ) -> Failure {
         let refused = self.connection.refused((status, code), headers, bytes);
-        let learned = match code {
-            400 | 422 => self.learn(request, known, bytes),
+        let said = Refusal::said(bytes, request.messages.iter().map(|message| message.content.as_str()));
+        let may_name = match code {
+            400 | 422 => true,
+            // "You are not allowed to request logprobs from this model"
+            403 => said.contains("logprobs"),
             // llama-cpp-python answers so to a field out of its range
-            500 if is_validation(bytes) => self.learn(request, known, bytes),
-            _ => None,
+            500 => is_validation(bytes),
+            _ => false,
         };
-        Failure { next: learned.unwrap_or(refused.next), ..refused }
-    }
-
-    /// Learns from the refusal of a request under the refusals `sent` which fields to leave out; `None` where it names none.
-    fn learn(&self, request: &Request, sent: &Refusals, bytes: &[u8]) -> Option<Next> {
-        let text = String::from_utf8_lossy(bytes);
-        let mut known = lock(&self.refusals);
         // Another request in flight has learned since: this refusal may be of what is no longer sent.
-        if *known == *sent {
-            let learned = known.learn(&text, &request.sampler, &self.connection.config.extra_body)?;
-            known.join(learned);
-        }
-        Some(Next::Changed)
+        let mut known = lock(&self.refusals).clone();
+        known.join(learned.clone());
+        let changed = may_name
+            && (known != *sent || {
+                let more = sent.learn(&said, &request.sampler, &self.connection.config.extra_body);
+                more.map(|more| learned.join(more)).is_some()
+            });
+        Failure { next: if changed { Next::Changed } else { refused.next }, ..refused }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use reqwest::Url;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -102,11 +103,15 @@ impl Connection {
         let client = Client::builder()
             .timeout(timeout)
             .connect_timeout(CONNECT.min(timeout))
-            // After 301, 302 and 303 a POST goes on as a GET, without its body.
-            .redirect(Policy::custom(|attempt| match attempt.status().as_u16() {
-                307 | 308 if attempt.previous().len() <= REDIRECTS => attempt.follow(),
+            // After 301, 302 and 303 a POST goes on as a GET, without its body. Another host is not to have the keys.
+            .redirect(Policy::custom(|attempt| match (attempt.status().as_u16(), attempt.previous()) {
+                (307 | 308, [.., last]) if attempt.previous().len() <= REDIRECTS && is_same_host(last, attempt.url()) => {
+                    attempt.follow()
+                }
                 _ => attempt.stop(),
             }))
+            // it would hold the query
+            .referer(false)
             .user_agent(concat!("smpo/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| invalid("the HTTP client", "ready", &chain(&error)))?;
@@ -123,6 +128,7 @@ impl Connection {
 
     /// One attempt: the response, or no response.
     pub fn post(&self, body: &Map<String, Value>) -> Result<Answered, Failure> {
+        let started = Instant::now();
         let post = self.client.post(self.address.endpoint.clone()).headers(self.secrets.headers()).json(body);
         let response = post.send().map_err(|error| {
             // A server that broke off or took too long is there.
@@ -134,7 +140,9 @@ impl Connection {
         self.down.store(false, Ordering::Relaxed);
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let bytes = read(response).map_err(|message| Failure { status: Some(status), message, next: Next::Later })?;
+        let limit = Duration::from_secs_f64(self.config.timeout_secs);
+        let bytes = read(response, started + limit)
+            .map_err(|message| Failure { status: Some(status), message, next: Next::Later })?;
         Ok(Answered { status, headers, bytes })
     }
 
@@ -143,7 +151,7 @@ impl Connection {
         PAGES.iter().find_map(|(page, field)| {
             let get = self.client.get(self.address.beside(page)).headers(self.secrets.headers()).timeout(PAGE);
             let response = get.send().ok().filter(|response| response.status().is_success())?;
-            of_page(&serde_json::from_slice(&read(response).ok()?).ok()?, field)
+            of_page(&serde_json::from_slice(&read(response, Instant::now() + PAGE).ok()?).ok()?, field)
         })
     }
 
@@ -188,11 +196,11 @@ impl Connection {
     /// The pause before the next attempt; `None` if there is to be none.
     fn pause(&self, failure: &Failure, attempts: &Attempts, salt: u64) -> Option<Duration> {
         let config = &self.config;
+        let own = || backoff(attempts.failed - 1, config.backoff_secs, config.max_pause_secs, salt);
         let pause = match failure.next {
-            Next::Later | Next::Changed => {
-                backoff(attempts.failed - 1, config.backoff_secs, config.max_pause_secs, salt)
-            }
-            Next::After(pause) => pause,
+            Next::Later | Next::Changed => own(),
+            // "0", or a date that has passed by this machine's clock, is no reason to spend all attempts at once
+            Next::After(pause) => pause.max(own()),
             Next::GiveUp | Next::Stop => return None,
         };
         let unreachable = failure.status.is_none();
@@ -241,16 +249,34 @@ pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+/// True for the host of `from`, at its port or by HTTPS in place of HTTP.
+fn is_same_host(from: &Url, to: &Url) -> bool {
+    let port = |url: &Url| (url.scheme().to_owned(), url.port_or_known_default());
+    let secured = (from.scheme(), to.scheme()) == ("http", "https") && from.port().is_none() && to.port().is_none();
+    from.host() == to.host() && (port(from) == port(to) || secured)
+}
+
 /// The whole body.
 ///
 /// # Errors
-/// A body that breaks off or exceeds [`MAX_ANSWER`].
-fn read(response: Response) -> Result<Vec<u8>, String> {
+/// A body that breaks off, exceeds [`MAX_ANSWER`], or is not there at `deadline`: the client's own limit is for each piece
+/// of it.
+fn read(response: Response, deadline: Instant) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    response
-        .take(MAX_ANSWER + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("the answer broke off: {}", chain(&error)))?;
+    let mut response = response.take(MAX_ANSWER + 1);
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let count = match response.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(format!("the answer broke off: {}", chain(&error))),
+        };
+        bytes.extend_from_slice(&piece[..count]);
+        if Instant::now() > deadline {
+            return Err(format!("the answer was not whole in time, after {} bytes of it", bytes.len()));
+        }
+    }
     if bytes.len() as u64 > MAX_ANSWER {
         return Err(format!("the answer is longer than {MAX_ANSWER} bytes"));
     }

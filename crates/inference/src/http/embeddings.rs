@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::config::HttpConfig;
 use super::connection::{Answered, Attempts, Connection, Failure, Next};
 use super::json;
+use super::refusal::Refusal;
 use crate::InferenceError;
 use crate::embedder::{Embedder, unit};
 
@@ -56,6 +57,13 @@ impl HttpEmbedder {
         let Answered { status, headers, bytes } = self.connection.post(body)?;
         if !(200..300).contains(&status) {
             return Err(self.connection.refused((status, status), &headers, &bytes));
+        }
+        if let Ok(Value::Object(body)) = json::parse(&bytes)
+            && body.get("data").is_none_or(Value::is_null)
+            && let Some(refusal) = Refusal::in_success(&body, None)
+        {
+            let refused = self.connection.refused((status, refusal.status.unwrap_or(500)), &headers, &bytes);
+            return Err(Failure { message: refusal.message, ..refused });
         }
         vectors(&bytes, texts).map_err(|message| Failure { status: Some(status), message, next: Next::Later })
     }

@@ -66,11 +66,86 @@ impl Refusal {
         Some(Refusal { message: line(&message), status: codes.into_iter().find_map(status) })
     }
 
+    /// What a refusing response says, for words to be looked for in: without the request, or parts of it, that it quotes.
+    /// `texts` are those of the request's messages.
+    pub fn said<'a>(bytes: &[u8], texts: impl Iterator<Item = &'a str>) -> String {
+        let mut said = match json::parse(bytes) {
+            Ok(value @ (Value::Object(_) | Value::Array(_))) => {
+                let mut said = String::new();
+                say(&value, &mut said);
+                said
+            }
+            _ => String::from_utf8_lossy(bytes).into_owned(),
+        };
+        for text in texts.filter(|text| text.len() >= QUOTED) {
+            said = said.replace(text, " ");
+        }
+        without_input(&said)
+    }
+
     /// True if the error reports an exhausted quota, which no retry changes.
     pub fn is_out_of_quota(bytes: &[u8]) -> bool {
         let value = json::parse(bytes).unwrap_or(Value::Null);
         ["code", "type"].iter().any(|name| value["error"][name] == "insufficient_quota")
     }
+}
+
+/// Bytes of a message from which on its text in a response is a quotation.
+const QUOTED: usize = 16;
+
+/// Fields of a validator's error that hold what it was given.
+const GIVEN: [&str; 3] = ["input", "ctx", "body"];
+
+/// Adds the texts and names of an error's fields, a line each.
+fn say(value: &Value, said: &mut String) {
+    match value {
+        Value::String(text) => {
+            said.push_str(text);
+            said.push('\n');
+        }
+        Value::Array(items) => items.iter().for_each(|item| say(item, said)),
+        Value::Object(fields) => {
+            for (name, field) in fields.iter().filter(|(name, _)| !GIVEN.contains(&name.as_str())) {
+                said.push_str(name);
+                said.push('\n');
+                say(field, said);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A text without what stands behind `'input':`, `"input":` and `input_value=`, where pydantic's errors print what they
+/// were given.
+fn without_input(text: &str) -> String {
+    const MARKS: [&str; 3] = ["'input':", "\"input\":", "input_value="];
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, mark)) = MARKS.iter().filter_map(|mark| Some((rest.find(mark)?, mark))).min() {
+        kept.push_str(&rest[..at]);
+        rest = &rest[at + mark.len()..];
+        rest = &rest[end_of_value(rest)..];
+    }
+    kept + rest
+}
+
+/// Bytes of the value at the beginning of a text, as Python or JSON print it.
+fn end_of_value(text: &str) -> usize {
+    let (mut depth, mut quote, mut escaped) = (0usize, None, false);
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '{' | '[' | '(') => depth += 1,
+            (None, '}' | ']' | ')' | ',') if depth == 0 => return at,
+            (None, '}' | ']' | ')') => depth -= 1,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// The HTTP status of a code, a number or a word.
@@ -104,9 +179,10 @@ fn title(page: &str) -> Option<&str> {
     rest.split_once("</title>").map(|(title, _)| title)
 }
 
-/// `text` as one line, cut.
+/// `text` as one line, cut, without the control characters that move a terminal.
 pub(super) fn line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.replace(char::is_control, "\u{fffd}");
     match line.char_indices().nth(SHOWN) {
         Some((cut, _)) => format!("{}…", &line[..cut]),
         None => line,
@@ -136,6 +212,26 @@ mod tests {
         assert!(
             Refusal::is_out_of_quota(br#"{"error":{"code":"insufficient_quota"}}"#) && !Refusal::is_out_of_quota(b"{}")
         );
+    }
+
+    #[test]
+    fn a_quoted_request_is_no_part_of_what_is_said() {
+        let said = |body: &str| Refusal::said(body.as_bytes(), ["Plant a seed, compare top_p with min_p."].into_iter());
+        for (body, expected) in [
+            (r#"{"detail":[{"msg":"bad","loc":["body","top_k"],"input":{"seed":1},"ctx":{"min_p":0}}]}"#, ["top_k", "bad"]),
+            (r#"{"error":{"message":"flagged: Plant a seed, compare top_p with min_p. top_k bad"}}"#, ["top_k", "bad"]),
+            ("[{'msg': 'bad', 'input': {'seed': 1, 'a': ['}', \"min_p'\"]}, 'loc': ('body', 'top_k')}]", ["top_k", "bad"]),
+            ("top_k bad [type=missing, input_value={'min_p': 0.0, 'seed...}, input_type=dict]", ["top_k", "bad"]),
+        ] {
+            let said = said(body);
+            assert!(expected.iter().all(|word| said.contains(word)), "{said}");
+            assert!(["seed", "min_p", "top_p"].iter().all(|word| !said.contains(word)), "{said}");
+        }
+    }
+
+    #[test]
+    fn messages_move_no_terminal() {
+        assert_eq!(Refusal::of_body(b"{\"error\":\"a \\u001b[2J\\u0007 b\"}").message, "a \u{fffd}[2J\u{fffd} b");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
@@ -22,8 +25,12 @@ impl Secrets {
     /// `(field, expected)` of a value that no header may hold.
     pub fn read(config: &HttpConfig, url: &Url) -> Result<Self, (String, &'static str)> {
         let mut secrets = Secrets { headers: HeaderMap::new(), values: Vec::new(), key: false };
-        secrets.hide(url.username());
-        secrets.hide(url.password().unwrap_or_default());
+        let (user, password) = (url.username(), url.password().unwrap_or_default());
+        let [plain_user, plain_password] =
+            [user, password].map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned());
+        // as they are sent, too: servers quote their headers
+        secrets.hide(&STANDARD.encode(format!("{plain_user}:{plain_password}")));
+        [user, password, &plain_user, &plain_password].iter().for_each(|text| secrets.hide(text));
         for (name, value) in url.query_pairs().filter(|(name, _)| name != VERSION) {
             secrets.hide(&value);
             secrets.hide(url.query().and_then(|query| raw(query, &name)).unwrap_or_default());
@@ -93,5 +100,18 @@ fn raw<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 impl fmt::Debug for Secrets {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(if self.key { "[key]" } else { "[hidden]" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_password_are_hidden_as_they_are_spelt_and_sent() {
+        let url = Url::parse("http://user:p%40ssw0rd!x@host/v1").unwrap();
+        let secrets = Secrets::read(&HttpConfig { api_key_env: "NO_SUCH_VARIABLE".into(), ..HttpConfig::default() }, &url).unwrap();
+        let text = "Basic dXNlcjpwQHNzdzByZCF4, p@ssw0rd!x, p%40ssw0rd!x";
+        assert_eq!(secrets.redact(text), "Basic [key], [key], [key]");
     }
 }

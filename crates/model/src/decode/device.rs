@@ -45,6 +45,8 @@ pub struct SequenceCache {
 pub struct DeviceSequence {
     rows: Range<usize>,
     tokens: usize,
+    /// Tokens of its first feed.
+    first: usize,
 }
 
 /// Tokens for one sequence, its whole prompt at first, the token just drawn later; and the draw that follows.
@@ -159,7 +161,12 @@ impl DeviceDecoder {
             let draws: Vec<TokenDraw<'_>> = passes.iter().flatten().map(|index| feeds[*index].draw).collect();
             Ok::<_, ModelError>(device_draw(&self.logits(&hidden)?, self.spec().logit_soft_cap, &draws)?)
         })?;
-        feeds.iter_mut().for_each(|feed| feed.sequence.tokens += feed.tokens.len());
+        for DeviceFeed { sequence, tokens, .. } in feeds.iter_mut() {
+            if sequence.tokens == 0 {
+                sequence.first = tokens.len();
+            }
+            sequence.tokens += tokens.len();
+        }
         let mut by_feed: Vec<(usize, DrawnToken)> = passes.into_iter().flatten().zip(drawn).collect();
         by_feed.sort_by_key(|(index, _)| *index);
         Ok(by_feed.into_iter().map(|(_, drawn)| drawn).collect())
@@ -195,8 +202,8 @@ impl DeviceDecoder {
             last.push(ids.len() as u32 - 1);
             positions.extend((start..start + count).map(|position| position as u32));
             places.extend((first + start..first + start + count).map(|row| row as u32));
-            // A rope that depends on length goes by the most that the sequence may have, as on the CPU.
-            lengths.resize(ids.len(), sequence.rows.len());
+            // A rope that depends on length goes by the first feed, as on the CPU.
+            lengths.resize(ids.len(), if start == 0 { count } else { sequence.first });
             queries.push(CachedSequence { first_row: first, position: start + count - 1 });
         }
         let segments = Segments::new(spans)?;
@@ -297,7 +304,7 @@ impl SequenceCache {
         let (index, first) = self.gap(tokens)?;
         let rows = first..first + tokens;
         self.taken.insert(index, rows.clone());
-        Some(DeviceSequence { rows, tokens: 0 })
+        Some(DeviceSequence { rows, tokens: 0, first: 0 })
     }
 
     /// Gives a sequence's rows back.
@@ -315,6 +322,11 @@ impl SequenceCache {
 }
 
 impl DeviceSequence {
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.tokens = 0;
+    }
+
     /// Number of tokens in the cache.
     pub fn tokens(&self) -> usize {
         self.tokens

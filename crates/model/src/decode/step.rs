@@ -100,8 +100,9 @@ impl Sequence {
 }
 
 impl PackedDecoder {
-    /// An empty sequence that may grow to `room` tokens. A rope that depends on length (LongRoPE) goes by `room`, so
-    /// that one sequence never mixes two sets of frequencies.
+    /// An empty sequence that may grow to `room` tokens. A rope that depends on length (LongRoPE) goes by the first feed, so
+    /// that one sequence never mixes two sets of frequencies: one that grows beyond [`DecoderSpec::turns_at`] has to be
+    /// cleared, and fed again whole.
     pub fn sequence(&self, room: usize) -> Sequence {
         Sequence {
             caches: self
@@ -114,10 +115,19 @@ impl PackedDecoder {
                 .iter()
                 .map(|block| block.delta.as_ref().map(|delta| delta.weights.start()).unwrap_or_default())
                 .collect(),
-            frequencies: self.spec.ropes.iter().map(|rope| rope.frequencies(room)).collect(),
+            frequencies: self.frequencies(1),
             tokens: 0,
             room,
         }
+    }
+
+    /// Empties a sequence.
+    pub fn clear(&self, sequence: &mut Sequence) {
+        *sequence = self.sequence(sequence.room);
+    }
+
+    fn frequencies(&self, length: usize) -> Vec<Frequencies> {
+        self.spec.ropes.iter().map(|rope| rope.frequencies(length)).collect()
     }
 
     /// Appends the tokens and returns the logits after each feed's last, (`B`, `V`) in the order of the feeds.
@@ -126,6 +136,11 @@ impl PackedDecoder {
     /// Before anything is appended: when a feed has no token, a token is not below `V`, or a sequence has no room.
     pub fn advance<'s>(&self, feeds: &mut [Feed<'_>], scratch: &'s mut Scratch) -> Result<&'s [f32]> {
         self.check(feeds)?;
+        if self.spec.turns_at().is_some() {
+            for feed in feeds.iter_mut().filter(|feed| feed.sequence.tokens == 0) {
+                feed.sequence.frequencies = self.frequencies(feed.tokens.len());
+            }
+        }
         scratch.last.clear();
         let mut pending = std::mem::take(&mut scratch.rows);
         pending.clear();

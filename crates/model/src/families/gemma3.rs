@@ -19,6 +19,9 @@ pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let sliding = sliding_layers(fields, widths.layers, |i| (i + 1) % pattern != 0)?;
     let ropes = ropes_by_layer_type(fields, &widths, (1_000_000.0, 10_000.0), "rope_local_base_freq")?;
     let layers = alternating_layers(sliding, window, ropes.len());
+    if fields.positive("attn_logit_softcapping")?.is_some() {
+        return Err(fields.unsupported("`attn_logit_softcapping` in this family"));
+    }
     Ok(DecoderSpec { qk_norm: QkNorm::PerHead, ..gemma_spec(fields, &widths, layers, ropes, (None, None))? })
 }
 

@@ -14,7 +14,7 @@ pub(super) const GGUF: Architecture = Architecture { fields: gguf_fields, ..Arch
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(128))?;
-    let context = RopeContext { default_share: 0.5, pairs: RotaryPairs::Neighbours, ..widths.rope_context() };
+    let context = RopeContext { default_share: Some(0.5), pairs: RotaryPairs::Neighbours, ..widths.rope_context() };
     Ok(DecoderSpec {
         norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1.5625e-7),
         norms: BlockNorms {

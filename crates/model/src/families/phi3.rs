@@ -13,7 +13,7 @@ pub(super) const GGUF: Architecture = Architecture { fields: gguf_fields, ..Arch
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;
-    let context = RopeContext { yarn_is_longrope: true, ..widths.rope_context() };
+    let context = RopeContext { yarn_is_longrope: true, default_share: Some(1.0), ..widths.rope_context() };
     let rope = RopeSpec::read(fields, &context)?;
     if !matches!(rope.scaling, RopeScaling::None | RopeScaling::LongRope { .. }) {
         return Err(fields.unsupported("rope scaling other than longrope in this family"));

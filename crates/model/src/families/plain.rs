@@ -55,7 +55,7 @@ impl Widths {
         RopeContext {
             head_dim: self.head_dim,
             default_theta: 10_000.0,
-            default_share: 1.0,
+            default_share: None,
             pairs: RotaryPairs::Halves,
             yarn_is_longrope: false,
         }
@@ -201,7 +201,14 @@ pub(super) fn ropes_by_layer_type(
     sliding_theta: &'static str,
 ) -> Result<Vec<RopeSpec>> {
     let (full, sliding) = match fields.object("rope_parameters")? {
-        Some(p) => (p.object("full_attention")?, p.object("sliding_attention")?),
+        Some(p) => {
+            let kinds = (p.object("full_attention")?, p.object("sliding_attention")?);
+            if kinds.0.is_none() && kinds.1.is_none() {
+                let expected = "`full_attention` and `sliding_attention`, a rope for each kind of block";
+                return Err(fields.error("rope_parameters", expected, "one rope for all".to_owned()));
+            }
+            kinds
+        }
         None => (None, None),
     };
     let written_theta = match full {

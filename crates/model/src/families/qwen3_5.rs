@@ -15,7 +15,7 @@ const MAX_TAPS: usize = 64;
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(256))?;
-    let context = RopeContext { default_share: 0.25, ..widths.rope_context() };
+    let context = RopeContext { default_share: Some(0.25), ..widths.rope_context() };
     let attention_bias = fields.bool("attention_bias")?.unwrap_or(false);
     let layers = delta_layers(fields, widths.layers)?;
     Ok(DecoderSpec {

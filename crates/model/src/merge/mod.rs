@@ -97,7 +97,7 @@ pub fn merge(
         if first.files().len() > 1 {
             index.write(staging)?;
         }
-        write_config(&models[0], staging, dtype)?;
+        write_config(&models[0], staging, config.as_ref(), dtype)?;
         copy_tokenizer_files(&models[0], staging)
     })?;
     Ok(MergeReport { tensors: total, parameters: index.parameters(), shards: first.files().len() })
@@ -129,12 +129,18 @@ fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()
     Ok(())
 }
 
-/// Writes the first model's configuration with the merged dtype.
-fn write_config(source: &Path, staging: &Path, dtype: Option<WeightDtype>) -> Result<()> {
-    let (_, mut config) = read_json(source)?;
-    if let (Some(dtype), Some(fields)) = (dtype, config.as_object_mut()) {
+/// Writes the first model's configuration with the merged dtype: as other programs read it where the family is known, else as
+/// it is.
+fn write_config(source: &Path, staging: &Path, config: Option<&Config>, dtype: Option<WeightDtype>) -> Result<()> {
+    let (_, mut written) = read_json(source)?;
+    let stored = || ["dtype", "torch_dtype"].iter().find_map(|name| Some(written.get(*name)?.as_str()?.to_owned()));
+    let name = dtype.map(|dtype| dtype.name().to_owned()).or_else(stored);
+    if let (Some(config), Some(name)) = (config, name) {
+        return write_json(&staging.join("config.json"), &config.to_json(&name));
+    }
+    if let (Some(dtype), Some(fields)) = (dtype, written.as_object_mut()) {
         fields.insert("dtype".into(), json!(dtype.name()));
         fields.insert("torch_dtype".into(), json!(dtype.name()));
     }
-    write_json(&staging.join("config.json"), &config)
+    write_json(&staging.join("config.json"), &written)
 }

@@ -73,6 +73,14 @@ pub enum RopeScaling {
 }
 
 impl RopeSpec {
+    /// Length from which on a sequence, longer than it, turns by other frequencies.
+    pub fn turns_at(&self) -> Option<usize> {
+        match &self.scaling {
+            RopeScaling::LongRope { short, long, original_length, .. } if short != long => Some(*original_length),
+            _ => None,
+        }
+    }
+
     /// Frequencies for a sequence of `length` tokens.
     pub fn frequencies(&self, length: usize) -> Frequencies {
         let wavelengths = self.wavelengths();

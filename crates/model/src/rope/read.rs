@@ -12,8 +12,9 @@ pub(crate) struct RopeContext {
     pub head_dim: usize,
     /// θ of an absent `rope_theta`.
     pub default_theta: f64,
-    /// Share of rotated dimensions of an absent `partial_rotary_factor`.
-    pub default_share: f64,
+    /// Share of rotated dimensions of an absent `partial_rotary_factor`; `None` where all are rotated, and the field, which
+    /// transformers then does not read, is refused.
+    pub default_share: Option<f64>,
     /// Dimensions that turn together.
     pub pairs: RotaryPairs,
     /// True for Phi-3, whose configurations call LongRoPE `su` or `yarn`.
@@ -53,7 +54,10 @@ impl RopeSpec {
             partial = partial.or(p.positive("partial_rotary_factor")?);
         }
         let theta = theta.unwrap_or(context.default_theta);
-        let partial = partial.unwrap_or(context.default_share);
+        if context.default_share.is_none() && partial.is_some_and(|share| share != 1.0) {
+            return Err(fields.unsupported("`partial_rotary_factor` in this family"));
+        }
+        let partial = partial.or(context.default_share).unwrap_or(1.0);
         let rotary_dim = (context.head_dim as f64 * partial) as usize;
         if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) || rotary_dim > context.head_dim {
             return Err(fields.error(

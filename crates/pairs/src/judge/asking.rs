@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use smpo_inference::fleet::{Admission, Ending, News, Patience, Supervisor, Verdict, Worker, deal};
-use smpo_inference::{Completion, EngineInfo, Generator, InferenceError, Request, generate_each};
+use smpo_inference::{Completion, EngineInfo, Fault, Generator, InferenceError, Request, generate_each};
 
 use super::{JudgeEvent, Judging, Mode, Question, verdict};
 use crate::PairsError;
@@ -69,6 +69,14 @@ impl Judges {
     }
 }
 
+/// A question on which the judge failed.
+pub(super) struct Failed {
+    pub question: String,
+    pub reason: String,
+    /// It would fail on it again.
+    pub lasting: bool,
+}
+
 /// One round of open questions.
 pub(super) struct Round<'a, 'q> {
     pub mode: Mode,
@@ -80,6 +88,8 @@ pub(super) struct Round<'a, 'q> {
     pub on_event: &'a mut dyn FnMut(JudgeEvent<'_>) -> ControlFlow<()>,
     /// The caller stopped it.
     pub stopped: bool,
+    /// Questions on which the judge failed.
+    pub failed: Vec<Failed>,
     failures: usize,
     outcome: Result<(), PairsError>,
 }
@@ -93,7 +103,8 @@ impl<'a, 'q> Round<'a, 'q> {
         on_event: &'a mut dyn FnMut(JudgeEvent<'_>) -> ControlFlow<()>,
     ) -> Self {
         let done = total - open.len();
-        Self { mode, open, journal, done, total, on_event, stopped: false, failures: 0, outcome: Ok(()) }
+        let failed = Vec::new();
+        Self { mode, open, journal, done, total, on_event, stopped: false, failed, failures: 0, outcome: Ok(()) }
     }
 
     fn tell(&mut self, event: JudgeEvent<'_>) -> ControlFlow<()> {
@@ -107,7 +118,9 @@ impl<'a, 'q> Round<'a, 'q> {
         match result {
             Ok(completion) => {
                 self.failures = 0;
-                if let Some(verdict) = verdict::of_reply(self.mode, &completion.text) {
+                // a reply that was cut may still have changed its mind
+                let whole = completion.finish.ended() != Some(false);
+                if let Some(verdict) = verdict::of_reply(self.mode, &completion.text).filter(|_| whole) {
                     self.done += 1;
                     let line = Line { question: self.open[index].hash.clone(), verdict, reply: completion.text };
                     if let Err(error) = self.journal.append([line]) {
@@ -118,6 +131,8 @@ impl<'a, 'q> Round<'a, 'q> {
             }
             Err(last) => {
                 self.failures += 1;
+                let lasting = matches!(last.fault(), Fault::Request | Fault::Refused);
+                self.failed.push(Failed { question: self.open[index].hash.clone(), reason: last.reason(), lasting });
                 let fatal = last.is_fatal() && self.done == self.total - self.open.len();
                 if (fatal || self.failures >= MAX_FAILURES_IN_A_ROW) && self.outcome.is_ok() {
                     self.outcome = Err(PairsError::Judge { count: self.failures, last });

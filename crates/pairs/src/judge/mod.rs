@@ -8,7 +8,7 @@ mod asking;
 mod template;
 mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use smpo_inference::Request;
 use smpo_sampling::Sampler;
 
 pub use asking::Judges;
-use asking::Round;
+use asking::{Failed, Round};
 pub use template::Template;
 
 use crate::journal::Journal;
@@ -86,6 +86,10 @@ pub struct Judged {
     pub scores: HashMap<(String, u32), f64>,
     /// Questions without a usable reply.
     pub unanswered: usize,
+    /// Those of them on which the judge failed.
+    pub failures: usize,
+    /// The message of one such failure.
+    pub failure: Option<String>,
     /// The caller stopped it; judging again resumes.
     pub stopped: bool,
 }
@@ -114,9 +118,16 @@ impl Judge {
         let questions = self.questions(completions);
         let mut journal = Journal::open(journal)?;
         let mut stopped = false;
+        let mut failed: BTreeMap<String, Failed> = BTreeMap::new();
         for attempt in 0..self.attempts.max(1) {
-            let open: Vec<&Question> =
-                questions.iter().filter(|question| journal.verdict(&question.hash).is_none()).collect();
+            // equal completions make equal questions, which are asked once
+            let mut once = HashSet::new();
+            let asked = |question: &&Question| {
+                journal.verdict(&question.hash).is_none()
+                    && failed.get(&question.hash).is_none_or(|failed| !failed.lasting)
+                    && once.insert(question.hash.clone())
+            };
+            let open: Vec<&Question> = questions.iter().filter(asked).collect();
             if open.is_empty() || stopped {
                 break;
             }
@@ -124,10 +135,15 @@ impl Judge {
             let mut round = Round::new(self.template.mode(), &open, questions.len(), &mut journal, on_event);
             judges.ask(requests, &mut round)?;
             stopped = round.stopped;
+            failed.extend(round.failed.into_iter().map(|failed| (failed.question.clone(), failed)));
         }
         let verdicts: Vec<Option<f64>> = questions.iter().map(|question| journal.verdict(&question.hash)).collect();
         let unanswered = verdicts.iter().filter(|verdict| verdict.is_none()).count();
-        Ok(Judged { scores: self.scores(completions, &questions, &verdicts), unanswered, stopped })
+        failed.retain(|question, _| journal.verdict(question).is_none());
+        let failures = questions.iter().filter(|question| failed.contains_key(&question.hash)).count();
+        let failure = failed.into_values().next().map(|failed| failed.reason);
+        let scores = self.scores(completions, &questions, &verdicts);
+        Ok(Judged { scores, unanswered, failures, failure, stopped })
     }
 
     fn request(&self, question: &Question, attempt: u32) -> Request {

@@ -7,7 +7,12 @@ use super::Mode;
 /// The last `[[…]]` of the reply decides, since a judge may quote the form before it uses it. Without any, the reply must
 /// be nothing but the decision.
 pub(super) fn of_reply(mode: Mode, reply: &str) -> Option<f64> {
-    let answer = reply.rsplit_once("</think>").map_or(reply, |(_, answer)| answer);
+    let answer = match reply.rsplit_once("</think>") {
+        Some((_, answer)) => answer,
+        // it never came to an answer
+        None if reply.trim_start().starts_with("<think>") => return None,
+        None => reply,
+    };
     let decision = match answer.rsplit_once("[[") {
         Some((_, rest)) => rest.split_once("]]")?.0,
         None => answer,
@@ -35,7 +40,7 @@ mod tests {
         assert_eq!(grade("A form like [[9]] is asked for; mine is [[ 7.5 ]]\n"), Some(7.5));
         assert_eq!(grade("8"), Some(8.0));
         assert_eq!(grade("<think>[[2]] perhaps</think>[[6]]"), Some(6.0));
-        for nonsense in ["", "eight", "[[11]]", "[[0]]", "[[NaN]]", "[[8", "I give 8 of 10", "[[8]] but [[?]]"] {
+        for nonsense in ["", "eight", "[[11]]", "[[0]]", "[[NaN]]", "[[8", "I give 8 of 10", "[[8]] but [[?]]", "<think>[[2]], or"] {
             assert_eq!(grade(nonsense), None, "{nonsense}");
         }
     }

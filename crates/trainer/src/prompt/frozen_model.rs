@@ -67,7 +67,7 @@ impl FrozenModel {
         let mut evaluation: Option<Evaluation> = None;
         for members in packs(&tokens, self.max_tokens) {
             let of_pack: Vec<&Row> = members.iter().map(|&row| &whole[row]).collect();
-            let packed = pack(&of_pack, self.pooling.as_ref())?;
+            let packed = pack(&of_pack, self.pooling.as_ref(), self.decoder.spec())?;
             let ids = Tensor::new(packed.input_ids(), &Device::Cpu)?;
             let embedded = Var::from_tensor(&self.table.index_select(&ids, 0)?)?;
             let scored = self.decoder.score_embedded(&packed, &embedded)?;

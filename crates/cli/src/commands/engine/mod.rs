@@ -81,6 +81,9 @@ pub struct EngineArgs {
     /// CPU threads per engine
     #[arg(long, help_heading = "Local models")]
     threads: Option<usize>,
+    /// The text of completions is all that is read of them.
+    #[arg(skip)]
+    text_alone: bool,
 }
 
 /// Endpoint of an OpenAI-compatible server.
@@ -119,6 +122,11 @@ impl EngineArgs {
     /// A model with default options; `model` is its name on a server.
     pub fn of(sources: Vec<String>, model: Option<&str>) -> EngineArgs {
         EngineArgs { sources, model: model.map(str::to_owned), ..EngineArgs::default() }
+    }
+
+    /// The same for completions of which only the text is read, with the key and headers of a server.
+    pub fn for_text(self, api_key_env: Option<String>, header: Vec<String>) -> EngineArgs {
+        EngineArgs { api_key_env, header, text_alone: true, ..self }
     }
 
     /// The models as given, lists of URLs split.

@@ -71,6 +71,7 @@ fn config(args: &EngineArgs, url: &str, several: bool) -> Result<HttpConfig, Fai
             Base::Ten => LogprobBase::Ten,
         },
         extra_body: extra_fields(args)?,
+        logprobs: !args.text_alone,
         ..HttpConfig::default()
     })
 }

@@ -6,7 +6,7 @@ use smpo_data::HoldOut;
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_non_negative};
-use crate::config::{Interval, TrainConfig, TrainConfigBuilder};
+use crate::config::{Interval, TrainConfig, TrainConfigBuilder, defaults};
 
 /// Ends of the names of metrics of which less is better.
 const LOWER_IS_BETTER: [&str; 7] =
@@ -65,6 +65,31 @@ impl TrainConfig {
             Some(HoldOut::Share(share)) => share != 0.0,
             Some(HoldOut::Rows(_)) => true,
         }
+    }
+
+    /// Remarks on settings that nothing reads in this configuration.
+    pub(crate) fn idle_remarks(&self) -> Vec<String> {
+        let compares = self.load_best_model_at_end || self.early_stopping_patience.is_some();
+        let held_out = "`test_size` or `eval_dataset`: no rows are held out";
+        let compared = "`load_best_model_at_end` or `early_stopping_patience`";
+        let idle = [
+            ("eval_steps", self.eval_steps.is_some() && !self.evaluates(), held_out),
+            ("per_device_eval_batch_size", self.per_device_eval_batch_size.is_some() && !self.evaluates(), held_out),
+            ("metric_for_best_model", self.metric_for_best_model.is_some() && !compares, compared),
+            ("greater_is_better", self.greater_is_better.is_some() && !compares, compared),
+            (
+                "early_stopping_threshold",
+                self.early_stopping_threshold != 0.0 && self.early_stopping_patience.is_none(),
+                "`early_stopping_patience`",
+            ),
+            (
+                "ref_model_mixup_alpha",
+                self.ref_model_mixup_alpha != defaults::ref_model_mixup_alpha() && !self.sync_ref_model,
+                "`sync_ref_model`",
+            ),
+        ];
+        let idle = idle.into_iter().filter(|(_, idle, _)| *idle);
+        idle.map(|(key, _, without)| format!("`{key}` has no effect without {without}")).collect()
     }
 
     pub(in crate::config) fn check_evaluation(&self, problems: &mut Problems) {

@@ -120,6 +120,13 @@ impl TrainConfig {
         }
     }
 
+    pub(in crate::config) fn check_paths(&self, problems: &mut Problems) {
+        let paths = [("model_name_or_path", &self.model_name_or_path), ("output_dir", &self.output_dir)];
+        for (key, path) in paths {
+            problems.range(key, !path.as_os_str().is_empty(), "a path", "\"\"");
+        }
+    }
+
     fn check_sync(&self, problems: &mut Problems) {
         let share = self.ref_model_mixup_alpha;
         problems.range("ref_model_mixup_alpha", share > 0.0 && share <= 1.0, "a number in (0, 1]", share);
@@ -173,6 +180,7 @@ impl TrainConfig {
             let message = format!("`reference_model_name_or_path` has no effect: loss `{kind}` has no reference model");
             problems.refuse(&["reference_model_name_or_path", "loss"], message);
         }
+        self.check_paths(problems);
         self.check_sync(problems);
         self.check_head(problems);
         if let Some(std) = self.embedding_std {
