@@ -12,7 +12,7 @@ use smpo_metrics::{
     Completion, Corpus, Metric, MetricInfo, Scratch, all, among_metrics, measure_sample, sample_metrics,
 };
 use smpo_results::{
-    FinishReason, Measurement, Measurements, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample, Unit,
+    FinishReason, Measurement, Measurements, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample,
 };
 
 use crate::slices::{ALL, HELD_OUT};
@@ -212,15 +212,15 @@ fn of_prompts(info: &MetricInfo, measurements: &Measurements, slices: &[&str]) -
     means.iter().map(|prompts| estimate::of_prompts(info, prompts)).collect()
 }
 
-/// A jackknife's interval does not know of a share's ends; it is cut there.
+/// A jackknife's interval does not know of values that the metric cannot have; it is cut there.
 fn written(info: &MetricInfo, slice: &str, estimate: Estimate) -> MetricEstimate {
-    let (low, high) = if info.unit == Unit::Share { (0.0, 1.0) } else { (f64::NEG_INFINITY, f64::INFINITY) };
+    let estimate = estimate.within(info);
     MetricEstimate {
         metric: info.id.to_owned(),
         slice: slice.to_owned(),
         value: estimate.value,
-        ci_low: estimate.interval.low.max(low),
-        ci_high: estimate.interval.high.min(high),
+        ci_low: estimate.interval.low,
+        ci_high: estimate.interval.high,
         n: estimate.n,
         unit: info.unit,
         better: info.better,

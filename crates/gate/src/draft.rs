@@ -225,6 +225,9 @@ impl<'a> Draft<'a> {
             )
         }));
         parts.extend(match (self.n_needed(decision), found.planned) {
+            (Some(needed), _) if self.n < self.asked => {
+                Some(format!("{needed} prompts with a value would settle it, which {} of {} have", self.n, self.asked))
+            }
             (Some(needed), _) => Some(format!("{needed} prompts would settle it")),
             (None, Err(no_number)) => Some(no_number.to_owned()),
             (None, Ok(_)) => None,

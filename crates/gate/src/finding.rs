@@ -42,7 +42,7 @@ fn outcome(require: Require, unit: Unit, evidence: &Evidence, decision: Decision
     match (require, decision) {
         (Require::NonInferior(0.0), Decision::Fail) => format!(", and nothing worse is allowed{}", hedge(evidence)),
         (Require::NonInferior(_), Decision::Fail) => format!(", more than the {margin} allowed{}", hedge(evidence)),
-        (Require::NonInferior(_), Decision::Pass) => format!(": worse by less than the {margin} allowed"),
+        (Require::NonInferior(_), Decision::Pass) => format!(": not worse by the {margin} allowed"),
         (Require::NonInferior(_), Decision::Inconclusive) => {
             format!(": neither a regression nor its absence beyond {margin} is shown")
         }

@@ -535,7 +535,7 @@ fn every_requirement_has_its_sentence_for_every_decision() {
     let arm = |name: &str, metric: &str, ones: usize| run(name).with(metric, ones_first(ones, 400));
     for (metric, require, [before, after], decision, sentence) in [
         ("eos_rate", "non_inferior = 0", [380, 340], Fail, ", and nothing worse is allowed"),
-        ("eos_rate", "non_inferior = 0", [340, 380], Pass, ": worse by less than the 0 points allowed"),
+        ("eos_rate", "non_inferior = 0", [340, 380], Pass, ": not worse by the 0 points allowed"),
         (
             "eos_rate",
             "non_inferior = 0",

@@ -28,12 +28,23 @@ pub struct Estimate {
     pub n: usize,
 }
 
-/// The mean of a metric over prompts, with the interval that its unit allows: of a share it stays within 0 and 1.
+/// The mean of a metric over prompts, with an interval of values that it can have.
 pub fn of_prompts(info: &MetricInfo, prompts: &[f64]) -> Option<Estimate> {
-    match info.unit {
+    let estimate = match info.unit {
         Unit::Share if info.binary => share(prompts),
         Unit::Share => continuous_share(prompts),
         _ => mean(prompts),
+    };
+    estimate.map(|estimate| estimate.within(info))
+}
+
+impl Estimate {
+    /// The same with the interval cut to values that the metric can have.
+    pub fn within(mut self, info: &MetricInfo) -> Self {
+        let (least, greatest) = info.range();
+        self.interval.low = self.interval.low.max(least);
+        self.interval.high = self.interval.high.min(greatest);
+        self
     }
 }
 
@@ -164,6 +175,19 @@ mod tests {
         // t interval of the same values: they agree where the normal approximation is good
         let plain = mean(&averaged).expect("some");
         assert!((plain.interval.width() - many.interval.width()).abs() < 0.2 * plain.interval.width());
+    }
+
+    #[test]
+    fn intervals_hold_no_value_that_the_metric_cannot_have() {
+        let interval = |id: &str, prompts: &[f64]| {
+            of_prompts(crate::find(id).expect("known"), prompts).expect("some").interval
+        };
+        for id in ["gold_nll", "eos_rank_gold", "zlib_ratio"] {
+            let found = interval(id, &[0.1, 1.0]);
+            assert!(found.low == 0.0 && found.high > 1.0, "{id}: {found:?}");
+        }
+        let log_prob = interval("eos_logp_gold", &[-0.1, -1.0]);
+        assert!(log_prob.high == 0.0 && log_prob.low < -1.0, "{log_prob:?}");
     }
 
     /// Three prompts of a share that spreads little: a t interval would run from -77 % to 210 % where it spreads much.

@@ -31,4 +31,14 @@ pub struct MetricInfo {
 impl MetricInfo {
     /// Longest short name, in characters.
     pub const MAX_NAME: usize = 24;
+
+    /// Least and greatest value that it can have.
+    pub fn range(&self) -> (f64, f64) {
+        match self.unit {
+            Unit::Share => (0.0, 1.0),
+            Unit::Nats if self.id.contains("logp") => (f64::NEG_INFINITY, 0.0),
+            Unit::Nats | Unit::Tokens | Unit::Ratio | Unit::Rank => (0.0, f64::INFINITY),
+            Unit::Number => (f64::NEG_INFINITY, f64::INFINITY),
+        }
+    }
 }

@@ -10,7 +10,7 @@ use smpo_losses::explain::{Report, Row, explain, summarize};
 use smpo_report::explanation::{self, Explanation};
 use smpo_report::inert::short_line;
 use smpo_results::parse_logps;
-use smpo_trainer::config::read_objective;
+use smpo_trainer::config::{TrainConfig, read_objective};
 use tokenizers::Tokenizer;
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
@@ -27,7 +27,8 @@ pub struct ExplainArgs {
     /// Target margin γ [default: the configured one, without its schedule]
     #[arg(long, allow_negative_numbers = true)]
     margin: Option<f64>,
-    /// Tokenizer to decode token ids with: tokenizer.json, or a model directory or GGUF file that has one
+    /// Tokenizer to decode token ids with: tokenizer.json, or a model directory or GGUF file that has one [default: that of
+    /// the configuration's model]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Show every token of this pair (text only; JSON has every token of every pair)
@@ -78,7 +79,10 @@ pub fn run(args: ExplainArgs) -> Outcome {
     let stored = parse_logps(&args.logps, &read(&args.logps)?, ROUNDING_ABOVE_ZERO).or_user_error()?;
     let groups = explanation::groups(&stored);
     let rows = explanation::rows(&stored, &groups, objective.needs_entropy());
-    let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
+    let tokenizer = match &args.tokenizer {
+        Some(path) => Some(read_tokenizer(path)?),
+        None => of_configuration(&args.config),
+    };
     let evaluation = explain(&objective, &rows)
         .map_err(|error| explanation::located(&args.logps, &stored, &error))
         .or_user_error()?;
@@ -115,6 +119,13 @@ fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {
         false => Tokenizer::from_file(&file),
     };
     read.map_err(|error| format!("{}: not a tokenizer: {error}", file.display())).or_user_error()
+}
+
+/// The tokenizer of a configuration's model, where it names one that is here.
+fn of_configuration(config: &Path) -> Option<Tokenizer> {
+    let read = TrainConfig::read(config, &[]).ok()?;
+    let model = read.config.model_name_or_path;
+    if model.exists() { read_tokenizer(&model).ok() } else { None }
 }
 
 /// A token as people read it: decoded where that gives text, as spelled in the vocabulary where it is part of a character.

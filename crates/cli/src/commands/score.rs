@@ -62,6 +62,11 @@ pub struct Scored {
 pub fn run(args: ScoreArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let suite = args.prompts.as_deref().map(Suite::read_answered).transpose()?;
+    if let Some(dir) = args.files.iter().find(|path| path.is_dir()) {
+        let dir = dir.display();
+        let files = "a folder of lm-eval has them as samples_*.jsonl";
+        return Err(Failure::user(format!("{dir}: expected a file of completions, got a directory; give its files: {dir}/*.jsonl ({files})")));
+    }
     let mut store = Store::beside(&args.out);
     let files = args.files.iter().map(|path| CompletionFile::read(path, args.input_format, &mut store));
     let files = files.collect::<Result<Vec<_>, _>>()?;
@@ -117,7 +122,7 @@ fn claim(dir: &EvaluationDir, model: &ModelCompletions) -> Result<DirLock, Failu
 fn unjudged(observed: &Observed, completions: usize) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(count) = observed.untold.get(manifest::FINISH_REASON) {
-        lines.push(format!("EOS unknown in the files, and not judged, for {count} of {completions} completions"));
+        lines.push(format!("EOS unknown in the files, or kept back by a stop string, and not judged, for {count} of {completions} completions"));
     }
     if let Some(count) = observed.untold.get(manifest::PROMPT) {
         let by = match observed.untold.contains_key(manifest::ID) {

@@ -81,6 +81,20 @@ const TEMPLATES: &[(&[&str], &[&str])] = &[
     (&["alpaca"], &["### Instruction:\n{}\n\n### Response:\n"]),
     (&["vicuna"], &["USER: {} ASSISTANT:"]),
 ];
+/// Texts of system messages that templates of these names write where a conversation has none.
+const DEFAULT_SYSTEM: &[(&[&str], &str)] = &[
+    (&["qwen", "qwen_25", "qwen2_5"], "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
+    (
+        &["alpaca"],
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
+    ),
+    (
+        &["vicuna"],
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and \
+         polite answers to the user's questions.",
+    ),
+    (&["chatml_de"], "Du bist ein freundlicher und hilfsbereiter KI-Assistent."),
+];
 /// Names that mean the model's own template.
 const OWN: [&str; 6] = ["tokenizer_default", "chat_template", "default", "empty", "jinja", "user_defined"];
 
@@ -106,20 +120,29 @@ pub fn compare_named(t: &mut Translator<'_>, place: &str, name: &str) {
         return t.ignore(&format!("{place}: {name}"), "not known here; the model's own template is used");
     };
     let model = t.value("model_name_or_path").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let rendered = match ChatTemplate::from_model_dir(&model) {
-        Ok(template) => template.render(&[Message::user(QUESTION)][..], true),
-        Err(_) => {
-            return t.ignore(&format!("{place}: {name}"), "the model's own template is used; it is not on this disk");
-        }
+    let Ok(template) = ChatTemplate::from_model_dir(&model) else {
+        return t.ignore(&format!("{place}: {name}"), "the model's own template is used; it is not on this disk");
     };
-    let rendered = rendered.unwrap_or_default();
-    if turns.iter().any(|turn| rendered.contains(&turn.replace("{}", QUESTION))) {
+    let rendered = template.render(&[Message::user(QUESTION)][..], true).unwrap_or_default();
+    let bos = template.variables().get("bos_token").and_then(Value::as_str).unwrap_or_default();
+    let rendered = rendered.strip_prefix(bos).unwrap_or(&rendered);
+    let system = DEFAULT_SYSTEM.iter().find(|(names, _)| names.contains(&name)).map(|(_, system)| *system);
+    let turns: Vec<String> = turns.iter().map(|turn| turn.replace("{}", QUESTION)).collect();
+    let around = turns.iter().find_map(|turn| rendered.split_once(turn));
+    let same = match (around, system) {
+        (Some((before, after)), None) => before.trim().is_empty() && after.is_empty(),
+        (Some((before, after)), Some(system)) => before.contains(system) && after.is_empty(),
+        (None, _) => false,
+    };
+    if same {
         return t.ignore(&format!("{place}: {name}"), "the model's own template writes the same");
     }
     let show = |text: &str| text.replace(QUESTION, "…");
+    let system = system.map(|system| format!("the system message {system:?} and ")).unwrap_or_default();
     t.note(format!(
-        "`{place}: {name}` writes {:?} and the model's own template {:?}: the model's own is used, `chat_template` sets another",
-        turns[0].replace("{}", "…"),
-        show(&rendered)
+        "`{place}: {name}` writes {system}{:?} and the model's own template {:?}: the model's own is used, `chat_template` sets \
+         another",
+        show(&turns[0]),
+        show(rendered)
     ));
 }

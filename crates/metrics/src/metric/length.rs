@@ -61,10 +61,14 @@ fn tokens(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
 
 /// Area under the survival curve up to the longest observation.
 fn restricted_mean(corpus: &Corpus) -> Option<Estimate> {
-    jackknife(&corpus.completions, |lifetimes| {
+    let longest = corpus.completions.iter().filter_map(|completion| Some(completion.lifetime?.tokens)).max()?;
+    let mut estimate = jackknife(&corpus.completions, |lifetimes| {
         let curve = kaplan_meier(lifetimes.iter().copied())?;
         Some(curve.restricted_mean(curve.last).mean)
-    })
+    })?;
+    // a mean of lengths up to the longest is no longer than it
+    estimate.interval.high = estimate.interval.high.min(f64::from(longest));
+    Some(estimate)
 }
 
 /// Length of a completion in tokens, observed or censored.

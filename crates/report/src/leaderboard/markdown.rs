@@ -90,7 +90,7 @@ fn estimates(out: &mut String, board: &Board) {
         }
         out.push('\n');
     }
-    out.push_str("\nBrackets: 95 % intervals. Ranks that the data cannot separate share a band.");
+    out.push_str("\nBrackets: 95 % intervals. Models that no primary metric separates, or of which each is better in one, share a band of ranks.");
     let coverage = coverage(board);
     if board.common_prompts.is_some() {
         let _ = write!(out, " {}.", text(&capital(&coverage)));

@@ -159,23 +159,28 @@ fn certainty(board: &Board) -> Finding {
     Finding { question: "How sure", answer, figure: String::new(), interval: String::new(), note: parts.join("; ") }
 }
 
-/// The number of models that differ from the baseline in the first of two metrics that was compared.
+/// The number of models that differ from the baseline in how answers end, by each of two metrics.
 fn differing(board: &Board) -> Option<String> {
     let baseline = board.baseline.as_ref()?;
-    ["loop_rate", "eos_rate"].into_iter().find_map(|metric| {
+    let mut told: Vec<String> = Vec::new();
+    let mut most = 0;
+    for metric in ["eos_rate", "loop_rate"] {
         let others = board.entries.iter().filter(|entry| &entry.name != baseline);
         let compared: Vec<_> =
             others.filter_map(|entry| entry.comparisons.iter().find(|c| c.metric == metric)).collect();
+        if compared.is_empty() {
+            continue;
+        }
+        most = most.max(compared.len());
         let apart = compared.iter().filter(|c| c.ci_low > 0.0 || c.ci_high < 0.0).count();
-        let unadjusted = if compared.len() > 1 { " (each at 95 %, not adjusted for their number)" } else { "" };
-        (!compared.is_empty()).then(|| {
-            let differ = if compared.len() == 1 { "differs" } else { "differ" };
-            format!(
-                "{apart} of {} {differ} from {} in {}{unadjusted}",
-                wording::count(compared.len(), "model"),
-                short_line(baseline, 60),
-                wording::metric(metric).to_lowercase()
-            )
-        })
-    })
+        let name = wording::metric(metric).replacen('L', "l", 1);
+        let models = wording::count(compared.len(), "model");
+        told.push(match (told.is_empty(), compared.len()) {
+            (true, 1) => format!("{apart} of {models} differs from {} in {name}", short_line(baseline, 60)),
+            (true, _) => format!("{apart} of {models} differ from {} in {name}", short_line(baseline, 60)),
+            (false, _) => format!("{apart} in {name}"),
+        });
+    }
+    let unadjusted = if most > 1 { " (each at 95 %, not adjusted for their number)" } else { "" };
+    (!told.is_empty()).then(|| told.join(", ") + unadjusted)
 }

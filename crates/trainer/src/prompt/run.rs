@@ -566,18 +566,21 @@ fn unfit_tokens(
     }
 }
 
-/// The tokens of `prompt.init`, those beyond the prompt's length left out.
+/// The tokens of `prompt.init`, at most as many as the prompt's length.
 fn init_tokens(
     config: &TrainConfig,
     prompt: &PromptConfig,
     tokenizer: &ChatTokenizer,
     unfit: &[bool],
 ) -> Result<Vec<u32>, TrainError> {
-    let mut ids = match &prompt.init {
+    let ids = match &prompt.init {
         Some(text) => tokenizer.encode_text(text)?,
         None => Vec::new(),
     };
-    ids.truncate(prompt.length);
+    if ids.len() > prompt.length {
+        let message = format!("`prompt.init`: expected at most {} tokens (`prompt.length`), got {}", prompt.length, ids.len());
+        return Err(TrainError::config(&config.output_dir.join("config.toml"), None, message));
+    }
     match ids.iter().find(|id| unfit.get(**id as usize).is_none_or(|unfit| *unfit)) {
         Some(id) => {
             let message = format!(

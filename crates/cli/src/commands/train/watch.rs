@@ -112,13 +112,22 @@ fn of_training(record: &StepRecord) -> Option<String> {
         Some(loss) => format!("loss {loss:.3}"),
         None => "skipped".to_owned(),
     }];
-    let accuracy = ["logps/accuracies", "rewards/accuracies", "accuracy"].iter().find_map(|name| record.metric(name));
-    parts.extend(accuracy.map(|accuracy| format!("accuracy {accuracy:.2}")));
-    let margin = record.metric("logps/margins").or_else(|| record.metric("rewards/margins")); // unpaired rows have the second
-    parts.extend(margin.map(|margin| format!("margin {margin:.2}")));
+    parts.extend(record.metric("accuracy").map(|accuracy| format!("accuracy {accuracy:.2}")));
+    parts.extend(of_both(record, "accuracies", "accuracy"));
+    parts.extend(of_both(record, "margins", "margin"));
     parts.extend(record.metric("eos_logp/rejected").map(|eos| format!("EOS rejected {eos:.2}")));
     parts.push(format!("{:.0} tok/s", update.tokens_per_s));
     Some(parts.join("  "))
+}
+
+/// A metric of the model's own log-probs, and beside it that of the loss's rewards where it shows another number: they are against
+/// a reference, or of transformed log-probs. Unpaired rows have the second alone.
+fn of_both(record: &StepRecord, name: &str, label: &str) -> Option<String> {
+    let shown = |group: &str| record.metric(&format!("{group}/{name}")).map(|value| format!("{value:.2}"));
+    match (shown("logps"), shown("rewards")) {
+        (Some(own), Some(rewards)) if own != rewards => Some(format!("{label} {own} ({rewards} of rewards)")),
+        (own, rewards) => own.or(rewards).map(|value| format!("{label} {value}")),
+    }
 }
 
 /// Metrics of evaluation and probe, for a line of their own.
