@@ -70,7 +70,7 @@ status=0
 "$smpo" "${gate[@]}" || status=$?
 case $status in 0 | 1 | 3) ;; *) exit "$status" ;; esac
 
-"$smpo" leaderboard "${baseline[@]}" "${candidate[@]}" --verdict "$out/verdict.json" --title "Model gate" --out "$out/board"
+"$smpo" leaderboard "${baseline[@]}" "${candidate[@]}" --verdict "$out/verdict.json" --policy "$policy" --title "Model gate" --out "$out/board"
 [ -z "${GITHUB_STEP_SUMMARY:-}" ] || cat "$out/verdict.md" >> "$GITHUB_STEP_SUMMARY"
 verdict=$(sed -n 's/^  "verdict": "\(.*\)",*$/\1/p' "$out/verdict.json" | head -n 1)
 if [ -n "${GITHUB_OUTPUT:-}" ]; then

@@ -153,6 +153,42 @@ fn a_judge_grades_and_its_nonsense_is_counted() {
     assert_eq!(judge.seen().len() as u64, asked + 2 * unjudged);
 }
 
+/// A judge that takes no temperature but 1, and thinks for longer than it may.
+#[test]
+fn a_judge_that_refuses_or_is_cut_decides_nothing_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = basket(dir.path(), 2);
+    let judge = Server::start(|_, body: &Value| {
+        if body["temperature"] != 1.0 {
+            let message = "'temperature' does not support 0.0 with this model";
+            return ("400 Bad Request", json!({"error": {"message": message}}).to_string());
+        }
+        let finish = if body["max_tokens"] == 2000 { "stop" } else { "length" };
+        ("200 OK", json!({"choices": [{"message": {"content": "perhaps [[2]]"}, "finish_reason": finish}]}).to_string())
+    });
+    let make = |more: &[&str]| {
+        let mut command = smpo("pairs", dir.path(), &prompts);
+        command.args(["--samples", "3", "--cap", "8", "--score", "judge", "--judge", &judge.url]);
+        command.args(["--judge-model", "m", "--policy", "groups", "--judge-header", "x-team: evals"]).args(more);
+        command.assert()
+    };
+    let refused = make(&[]).code(2);
+    let said = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("the judge failed: it answered 400: 'temperature' does not support 0.0"), "{said}");
+    let asked = judge.seen();
+    assert!((1..=6).contains(&asked.len()), "a refused question is not asked again: {}", asked.len());
+    assert!(asked.iter().all(|seen| seen.body["logprobs"].is_null() && seen.head.contains("x-team: evals")));
+    // the server waits for it
+    drop(asked);
+    let cut = make(&["--judge-temperature", "1", "--judge-attempts", "1"]).code(2);
+    let said = String::from_utf8(cut.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("questions without a usable reply; the same command asks again"), "{said}");
+    make(&["--judge-temperature", "1", "--judge-cap", "2000", "--format", "json"]).stdout(contains("\"unjudged\": 0"));
+    smpo("pairs", dir.path(), &prompts).args(["--judge-temperature", "1"]).assert().code(2).stderr(contains(
+        "--judge-temperature has no effect without --judge",
+    ));
+}
+
 /// A judge that grades by length.
 fn grading() -> Server {
     Server::start(|_, body: &Value| {

@@ -364,4 +364,9 @@ fn mistakes_are_told_before_anything_runs() {
     refuse("[eval]\nsuites = [\"evals/demo.toml\"]\nsampels = 3\n", "--sampels");
     refuse("[pairs]\nprompts = \"x.jsonl\"\nscore = { rule = 1 }\n", "`score`");
     refuse("[eval]\nsuites = []\n", "expected at least one");
+    refuse(&format!("{arm}set = {{ dataset = \"nope.jsonl\" }}\n"), "train/a-1: nope.jsonl: expected a data file");
+    refuse(
+        &format!("{arm}[eval]\nsuites = [\"evals/demo.toml\"]\n[board]\nbaseline = \"zzz\"\n"),
+        "board: baseline: there is no arm \"zzz\"",
+    );
 }

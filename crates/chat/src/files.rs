@@ -69,6 +69,10 @@ pub fn special_token(dir: impl AsRef<Path>, name: &str) -> Result<Option<String>
 
 /// A file's text, or `None` if there is no such file.
 pub(crate) fn text(path: &Path) -> Result<Option<String>, ChatError> {
+    // opening a pipe would wait for its writer, and a device has no end
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(malformed(path, "a regular file", "a pipe or a device".to_string()));
+    }
     match std::fs::read(path) {
         Ok(bytes) if bytes.starts_with(b"version https://git-lfs.github.com/spec/") => Err(ChatError::Malformed {
             path: path.to_path_buf(),

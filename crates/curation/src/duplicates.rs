@@ -11,7 +11,7 @@ use smpo_inference::{Embedder, unit};
 use crate::CurationError;
 use crate::buckets::Buckets;
 use crate::embeddings::{ByEmbeddings, Vectors};
-use crate::index::{Entry, Index, fingerprint, hash_of, key};
+use crate::index::{self, Entry, Index, fingerprint, hash_of, key};
 use crate::minhash::MinHash;
 use crate::near::{ByShingles, Exact, Match, Near, StoredShingles};
 use crate::rows::{CHUNK, Sources};
@@ -219,7 +219,11 @@ impl Search<'_> {
                     continue;
                 }
                 // every reference leads: it is never left out, and must not hide behind another
-                let found = if is_reference { None } else { near.nearest(row)? };
+                let mut found = if is_reference { None } else { near.nearest(row)? };
+                if found.is_none() && leaks_only {
+                    let turns = index.of_turns.get(&row).into_iter().flatten();
+                    found = turns.filter_map(|key| known.get(key)).find(|found| (found.row as usize) < index.references).copied();
+                }
                 repeats[row as usize] = found;
                 if is_reference || !leaks_only || found.is_some() {
                     known.insert(key, found.unwrap_or(Match { row, similarity: 1.0 }));
@@ -365,7 +369,10 @@ fn entry(
         _ => Vec::new(),
     };
     let text_places = text.parts.iter().map(|part| part.place as usize + 1).max().unwrap_or(0);
-    Ok(Entry { kind: text.kind, key, fingerprint: fingerprint(row), preference, bands, text_places })
+    let turns = !options.against.is_empty() && !is_reference && matches!(options.by, By::Prompt | By::Question);
+    let turns = if turns { RowText::of_turns(row, &options.by) } else { Vec::new() };
+    let of_turns = turns.iter().filter_map(index::key).filter(|of_turn| Some(*of_turn) != key).collect();
+    Ok(Entry { kind: text.kind, key, fingerprint: fingerprint(row), preference, bands, text_places, of_turns })
 }
 
 /// Per row, true for the first of its text: one of each is compared with others.

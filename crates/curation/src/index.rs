@@ -1,7 +1,7 @@
 //! All that is kept of rows: places, digests, numbers.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(crate) struct Index {
     pub text_places: usize,
     /// Number of rows before those of the inputs.
     pub references: usize,
+    /// Digests of further prompts of a row, where it is compared with references and has several.
+    pub of_turns: HashMap<u32, Vec<u128>>,
 }
 
 /// Kind, digests and numbers of one row.
@@ -42,6 +44,8 @@ pub(crate) struct Entry {
     pub bands: Vec<u32>,
     /// One more than the last place of a text.
     pub text_places: usize,
+    /// Digests of further prompts.
+    pub of_turns: Vec<u128>,
 }
 
 impl Index {
@@ -54,6 +58,9 @@ impl Index {
     pub fn push(&mut self, location: &Location, entry: Entry, is_reference: bool) {
         if self.paths.last().is_none_or(|last| **last != *location.path) {
             self.paths.push(location.path.clone());
+        }
+        if !entry.of_turns.is_empty() {
+            self.of_turns.insert(self.places.len() as u32, entry.of_turns);
         }
         self.places.push((self.paths.len() as u32 - 1, location.line));
         self.keys.push(entry.key);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 use smpo_chat::{Content, Message, json_kind};
-use smpo_data::{ClassifiedText, JsonRow, Problem, Record};
+use smpo_data::{ClassifiedText, Example, JsonRow, Problem, Record};
 use smpo_eval::prompts::prompt_of;
 
 use crate::CurationError;
@@ -141,6 +141,7 @@ impl RowText {
             Record::Classified(ClassifiedText { text: Some(text), .. }) => {
                 Part { place: Place::Prompt, text: text.clone() }
             }
+            Record::Example(row) if *by != By::Row => prompt(&before_last_answer(row), by),
             _ => prompt(record.prompt(), by),
         }];
         let mut beside = String::new();
@@ -149,6 +150,21 @@ impl RowText {
             beside = beside_text(&record);
         }
         Ok(Self { kind, parts, beside })
+    }
+
+    /// Further prompts of a conversation whose every answer is learned: what stands before each answer, and each question alone.
+    pub fn of_turns(row: &JsonRow, by: &By) -> Vec<Self> {
+        let Ok(Record::Example(row)) = row.record() else { return Vec::new() };
+        let whole = [&row.prompt[..], &row.completion].concat();
+        let is_answer = |at: &usize| whole[*at].role == "assistant" && whole[*at].scored;
+        let before = (row.prompt.len()..whole.len()).filter(is_answer).map(|at| &whole[..at]);
+        let alone = whole.iter().filter(|message| message.role == "user").map(std::slice::from_ref);
+        let of = |messages: &[Message]| {
+            let mut part = prompt(messages, by);
+            part.text = normal(&part.text);
+            Self { kind: RowKind::Example, parts: vec![part], beside: String::new() }
+        };
+        before.chain(alone).map(of).collect()
     }
 
     /// True where there is nothing to compare.
@@ -215,6 +231,12 @@ fn of_columns(columns: &Map<String, Value>, by: &By) -> Option<RowText> {
         _ => prompt(&prompt_of(columns).ok()?.messages, by),
     };
     Some(RowText { kind: RowKind::Prompt, parts: vec![text], beside: String::new() })
+}
+
+/// All messages of a conversation before its last answer.
+fn before_last_answer(row: &Example) -> Vec<Message> {
+    let last = row.completion.iter().rposition(|message| message.role == "assistant").unwrap_or(0);
+    [&row.prompt[..], &row.completion[..last]].concat()
 }
 
 fn prompt(messages: &[Message], by: &By) -> Part {

@@ -175,6 +175,39 @@ fn leaks_are_rows_that_repeat_another_file_and_no_others() {
 }
 
 #[test]
+fn every_learned_turn_of_a_conversation_is_held_against_a_suite() {
+    let dir = tempfile::tempdir().unwrap();
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let [ask, answer] = ["user", "assistant"].map(|role| move |content: &str| turn(role, content));
+    let first = [ask("Hello there, who are you?"), answer("A model.")];
+    let talk = |id: &str, more: &[Value]| json!({"id": id, "messages": ([&first[..], more].concat())});
+    let rows = [
+        talk("whole", &[ask("What is the capital of Peru?"), answer("Lima.")]),
+        talk("earlier", &[ask("And of Chile, if you know?"), answer("Santiago."), ask("Thanks a lot!"), answer("Sure.")]),
+        talk("alone", &[ask("Name three colours of the rainbow."), answer("Red.")]),
+        talk("other", &[ask("Tell me of the sea."), answer("It is wide.")]),
+    ];
+    let train = file(dir.path(), "train.jsonl", &rows);
+    let suite = file(
+        dir.path(),
+        "suite.jsonl",
+        &[
+            json!({"id": "x", "messages": ([&first[..], &[ask("What is the capital of Peru?")]].concat())}),
+            json!({"id": "y", "messages": ([&first[..], &[ask("And of Chile, if you know?")]].concat())}),
+            json!({"id": "z", "prompt": "Name three colours of the rainbow."}),
+        ],
+    );
+    for by in [By::Question, By::Prompt] {
+        let options = Options { by, against: vec![suite.clone()], ..options(minhash(0.8)) };
+        let (report, kept) = run(&[train.clone()], options, dir.path());
+        assert_eq!((kept, report.left_out), (vec!["other".to_owned()], 3));
+    }
+    // conversations that only begin alike are no duplicates
+    let options = Options { by: By::Prompt, ..options(Method::Exact) };
+    assert_eq!(run(&[train], options, dir.path()).1.len(), 4);
+}
+
+#[test]
 fn swapped_sides_and_opposite_labels_are_no_duplicates() {
     let dir = tempfile::tempdir().unwrap();
     let [one, other] = ["the first of two answers to a question", "an answer of quite another kind to it"];

@@ -1,7 +1,9 @@
 //! The rows of a run: from files, by ratio, some of them held out, as tokens.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -115,6 +117,23 @@ pub struct Rows {
     pub work: Work,
     /// Error of writing the token cache; the rows are good all the same.
     pub cache_write_error: Option<std::io::Error>,
+}
+
+impl Rows {
+    /// Number of held-out rows whose texts are trained on too.
+    pub fn held_out_of_train(&self) -> usize {
+        if self.held_out.is_empty() {
+            return 0;
+        }
+        let digest = |row: &Row| {
+            let mut hasher = DefaultHasher::new();
+            row.prompt.hash(&mut hasher);
+            row.completions().for_each(|completion| completion.ids().hash(&mut hasher));
+            hasher.finish()
+        };
+        let train: HashSet<u64> = self.train.iter().map(digest).collect();
+        self.held_out.iter().filter(|row| train.contains(&digest(row))).count()
+    }
 }
 
 /// Number of rows that a run takes from a file.

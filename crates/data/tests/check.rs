@@ -73,6 +73,32 @@ fn a_clean_file_has_no_findings() {
 }
 
 #[test]
+fn a_completion_with_both_labels_and_quoted_arguments_are_found() {
+    let labelled = |label: bool| json!({"prompt": "a", "completion": "The answer is 4.", "label": label}).to_string();
+    let report = run(&[labelled(true), labelled(false), labelled(true)], Some("chatml"), &Truncation::default());
+    assert_eq!(found(&report), BTreeMap::from([("contradiction", vec![2]), ("duplicate_row", vec![3])]));
+
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(golden("chatml")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}{% for c in m.tool_calls or [] %}\
+                    {{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}<|im_end|>\n{% endfor %}\
+                    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = ChatTokenizer::from_model_dir(dir.path()).unwrap();
+    let call = |arguments: serde_json::Value| {
+        let call = json!([{"type": "function", "function": {"name": "f", "arguments": arguments}}]);
+        let answer = json!({"role": "assistant", "content": null, "tool_calls": call});
+        json!({"messages": [{"role": "user", "content": "q"}, answer]}).to_string()
+    };
+    let rows = [call(json!({"a": 1})), call(json!("{\"a\": 2}")), call(json!("plain"))].join("\n");
+    let report = check(file(&rows).path(), Some(&tokenizer), &FULL, &Preparation::default(), &go_on).unwrap().unwrap();
+    assert_eq!(found(&report), BTreeMap::from([("arguments_quoted", vec![2])]), "{:#?}", report.findings);
+}
+
+#[test]
 fn every_row_rule_is_found_on_its_line() {
     let rows = [
         pair("a", "The answer is 4.", "I am fine."),

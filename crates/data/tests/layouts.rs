@@ -429,6 +429,32 @@ fn thinking_parts_are_joined_and_agree_with_the_reasoning_beside_them() {
 }
 
 #[test]
+fn a_text_after_an_open_transcript_begins_without_its_space() {
+    for row in [
+        r#"{"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": " a", "rejected": " b"}"#,
+        r#"{"prompt": "\n\nHuman: q\n\nAssistant:", "completion": " a"}"#,
+    ] {
+        let (record, _) = one(row);
+        assert_eq!(record.completions()[0].1[0].content, "a", "{row}");
+    }
+    let (record, _) = one(r#"{"prompt": "q", "chosen": " a", "rejected": " b"}"#);
+    assert_eq!(record.completions()[0].1[0].content, " a");
+}
+
+#[test]
+fn sides_whose_later_questions_differ_are_no_pair() {
+    let side = |question: &str, answer: &str| {
+        let turn = |role: &str, content: &str| serde_json::json!({"role": role, "content": content});
+        let turns = [("user", "q"), ("assistant", "p"), ("user", question), ("assistant", answer)];
+        turns.map(|(role, content)| turn(role, content)).to_vec()
+    };
+    let row = |other: &str| serde_json::json!({"chosen": side("what now?", "a"), "rejected": side(other, "b")}).to_string();
+    let (record, _) = one(&row("what now? "));
+    assert_eq!((record.prompt().len(), record.completions()[1].1.len()), (3, 1), "white space is no difference");
+    assert!(refusal(&row("and then?")).contains("both sides of a pair begin with the same prompt"));
+}
+
+#[test]
 fn json_is_messages_only_where_it_is_nothing_else() {
     let text = |json: &str| {
         one(&json!({"prompt": "q", "completion": json}).to_string()).0.completions()[0].1[0].content.clone()

@@ -70,6 +70,8 @@ pub struct Facts {
     pub adapter: bool,
     /// Data files and models that it reads.
     pub inputs: Vec<PathBuf>,
+    /// Data files among them that are not there.
+    pub missing: Vec<PathBuf>,
 }
 
 /// Reads a training configuration under settings (`key=value`).
@@ -138,7 +140,13 @@ impl Planner<'_> {
             None => Vec::new(),
         };
         if let Some(board) = &self.recipe.board {
-            self.board(options::arguments(board)?, &evaluations, &verdicts);
+            let mut options = options::arguments(board)?;
+            // the margins that the page draws are those that were judged by
+            let of_gate = self.recipe.gate.as_ref().and_then(|gate| gate.options.get("policy")?.as_str());
+            if !board.contains_key("policy") {
+                options.extend(of_gate.map(|policy| format!("--policy={policy}")));
+            }
+            self.board(options, &evaluations, &verdicts);
         }
         Ok(())
     }
@@ -195,6 +203,9 @@ impl Planner<'_> {
         let mut inputs = vec![training.config.clone()];
         // what earlier stages write is told by their keys
         let written = |input: &PathBuf| self.plan.stages.iter().any(|stage| input.starts_with(&stage.output));
+        if let Some(missing) = facts.missing.iter().find(|input| !written(input)) {
+            return Err(format!("{name}: {}: expected a data file, got none", missing.display()));
+        }
         inputs.extend(facts.inputs.into_iter().filter(|input| !written(input)));
         let mut arguments = vec!["train".to_owned(), training.config.to_string_lossy().into_owned()];
         arguments.extend(settings.into_iter().map(|setting| format!("--set={setting}")));
@@ -453,7 +464,7 @@ mod tests {
     fn data_in_the_output_directory_is_an_input_unless_a_stage_writes_it() {
         let inputs = ["o/data.jsonl", "o/pairs/start/pairs.jsonl"].map(PathBuf::from).to_vec();
         let text = "model = \"m\"\nout = \"o\"\n[pairs]\n[[arm]]\nname = \"a\"\nconfig = \"a.toml\"\n";
-        let plan = planned(text, &Facts { adapter: false, inputs });
+        let plan = planned(text, &Facts { inputs, ..Facts::default() });
         let arm = plan.stages.iter().find(|stage| stage.kind == Kind::Train).unwrap();
         assert_eq!(arm.inputs, ["a.toml", "o/data.jsonl"].map(PathBuf::from));
     }

@@ -203,6 +203,15 @@ impl Recipe {
                 return Some("[gate] compares evaluations; add [eval]".into());
             }
         }
+        let of_board = self.board.as_ref().and_then(|board| board.get("baseline")?.as_str());
+        let is_run = |wanted: &str| {
+            let of_arm = |rest: &str| rest.is_empty() || rest.starts_with('-');
+            names.iter().any(|name| wanted.strip_prefix(name).is_some_and(of_arm))
+        };
+        if let Some(baseline) = of_board.filter(|baseline| !is_run(baseline)) {
+            let hint = smpo_suggest::did_you_mean(baseline, names.iter().copied());
+            return Some(format!("board: baseline: there is no arm {baseline:?}{hint}"));
+        }
         if self.board.is_some() && self.eval.is_none() {
             return Some("[board] shows evaluations; add [eval]".into());
         }

@@ -3,6 +3,7 @@
 use comfy_table::{CellAlignment, Table};
 use smpo_results::{MetricEstimate, MetricsFile, Unit};
 
+use crate::inert::{NAME, apart};
 use crate::leaderboard::ALL;
 use crate::plain_table;
 
@@ -25,10 +26,11 @@ pub fn several(models: &[(&str, &MetricsFile)]) -> String {
     let columns: Vec<&str> = summary.map(|info| info.id).filter(|id| has(id)).collect();
     let mut table = plain_table();
     table.set_header(["model", "prompts"].into_iter().chain(columns.iter().copied()));
-    for (model, metrics) in models {
+    let names: Vec<&str> = models.iter().map(|(model, _)| *model).collect();
+    for (name, (_, metrics)) in apart(&names, NAME).into_iter().zip(models) {
         let prompts = metrics.get("error_rate", ALL).map_or(0, |estimate| estimate.n);
         let values = columns.iter().map(|id| metrics.get(id, ALL).map_or_else(|| "–".into(), cell));
-        table.add_row([(*model).to_owned(), prompts.to_string()].into_iter().chain(values));
+        table.add_row([name, prompts.to_string()].into_iter().chain(values));
     }
     right_aligned(table)
 }

@@ -652,9 +652,10 @@
         };
         const rgb = getComputedStyle(root).getPropertyValue("--heat").trim();
         const head = h("tr", {}, h("th", { scope: "col" }, "Model"), slices.map((i) => h("th", { scope: "col", class: "num" }, board.slices[i].name)));
+        const shortened = clipApart(entries.map((entry) => entry.name), 170, 400);
         const rows = entries.map((entry, e) => {
           const row = h("tr", { "data-entry": e, class: e === state.chosen ? "chosen" : null },
-            chooser(h("th", { scope: "row", title: entry.name }, h("bdi", {}, entry.name)), e),
+            chooser(h("th", { scope: "row", title: entry.name }, h("bdi", {}, shortened[e])), e),
             slices.map((i) => {
               const value = entry.est[m][i];
               const cell = h("td", { class: "num" }, value ? format(metric.unit, value[0]) : "–");

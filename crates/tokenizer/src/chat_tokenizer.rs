@@ -247,6 +247,10 @@ impl ChatTokenizer {
 fn read(home: &Home) -> Result<(Tokenizer, Around), TokenizerError> {
     let path = &*home.tokenizer();
     let wrong = |message: String| TokenizerError::Load { path: home.shown(), message };
+    // opening a pipe would wait for its writer, and a device has no end
+    if smpo_files::exists(path)? && !smpo_files::is_file(path)? {
+        return Err(wrong("expected a regular file, got a pipe, a device or a directory".into()));
+    }
     if smpo_files::is_lfs_pointer_file(path) {
         return Err(TokenizerError::Unusable { path: path.to_path_buf(), problem: smpo_files::LFS_POINTER.into() });
     }

@@ -4,6 +4,7 @@ use smpo_chat::{Conversation, Message};
 
 use crate::chat_tokenizer::Around;
 use crate::encoded::Encoded;
+use crate::last_words;
 use crate::spans::{Side, Span};
 use crate::turn_split::{self, Rendered};
 use crate::{ChatTokenizer, TokenizerError, Turn};
@@ -197,20 +198,28 @@ impl ChatTokenizer {
         prompt: Conversation<'_>,
         completions: &[&[Message]],
     ) -> Result<Rendered, TokenizerError> {
-        let mut rendered = turn_split::render(&self.template, prompt, completions)?;
-        for (text, completion) in rendered.texts.iter_mut().zip(completions) {
+        let apart = |completion: &&[Message]| last_words::with_open_thoughts(&self.template, prompt, completion);
+        let apart: Vec<Option<Vec<Message>>> = completions.iter().map(apart).collect::<Result<_, _>>()?;
+        let completions: Vec<&[Message]> =
+            completions.iter().zip(&apart).map(|(given, apart)| apart.as_deref().unwrap_or(given)).collect();
+        let mut rendered = turn_split::render(&self.template, prompt, &completions)?;
+        for (text, completion) in rendered.texts.iter_mut().zip(&completions) {
             let whole = self.template.has_generation_blocks().then(|| text.clone());
-            let said = turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators);
+            let mut said = turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators);
+            if let Some(last) = completion.last().filter(|last| !last.finished) {
+                let words = last_words::end(last, &text[rendered.split..said]);
+                said = words.map_or(said, |words| rendered.split + words);
+            }
             if let (_, Some(end)) = &self.end
                 && !self.terminators.tokens().iter().any(|token| text[rendered.split..].ends_with(token))
             {
                 text.push_str(end);
             }
-            if let ([message], None) = (completion, &whole) {
+            if let ([message], None) = (*completion, &whole) {
                 rendered.spans.push(Span::of_last(message, rendered.split..text.len(), said).into_iter().collect());
                 continue;
             }
-            let messages = [prompt.messages, completion].concat();
+            let messages = [prompt.messages, *completion].concat();
             let side = Side {
                 template: &self.template,
                 terminators: &self.terminators,

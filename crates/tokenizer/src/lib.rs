@@ -17,6 +17,7 @@ mod encode;
 mod encoded;
 mod error;
 mod home;
+mod last_words;
 #[cfg(test)]
 mod properties;
 mod spans;

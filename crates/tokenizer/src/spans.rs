@@ -10,6 +10,7 @@ use std::ops::Range;
 use smpo_chat::{ChatTemplate, Conversation, Message, Terminators};
 
 use crate::TokenizerError;
+use crate::last_words;
 use crate::turn_split::common_prefix;
 
 /// Stands for the words of one turn while its header is measured.
@@ -115,7 +116,7 @@ impl Side<'_> {
         let Some(end) = end else { return Err(TokenizerError::OpenTurn { message: self.prompt + at + 1 }) };
         let closing = self.terminators.find(self.suffix).map_or("", |end| &self.suffix[..end.start]);
         let said = turn[..end.start].strip_suffix(closing).map_or(end.start, str::len);
-        let cut = (!message.finished).then_some(bytes.start + said);
+        let cut = (!message.finished).then(|| bytes.start + last_words::end(message, &turn[..said]).unwrap_or(said));
         Ok(Span { bytes: bytes.start..bytes.start + end.end, cut })
     }
 

@@ -50,6 +50,8 @@ pub struct RowCounts {
     pub train: usize,
     /// Rows to evaluate on.
     pub held_out: usize,
+    /// Those of them that are trained on too.
+    pub held_out_of_train: usize,
     /// Rows cut to `max_length` or `max_prompt_length`.
     pub truncated: TruncatedRows,
     /// Completions that did not end.
@@ -127,6 +129,7 @@ pub fn dry_run(
     };
     if let Some(rows) = &rows {
         watch(Event::Data(rows));
+        preflight::remark_on_held_out(rows).iter().for_each(|remark| watch(Event::Note(remark)));
         if let Some(remark) = preflight::remark_on_warm_up(config, config.total_steps(rows.train.len())) {
             watch(Event::Note(&remark));
         }
@@ -188,6 +191,7 @@ fn outcome(
     let counts = |rows: &Rows| RowCounts {
         train: rows.train.len(),
         held_out: rows.held_out.len(),
+        held_out_of_train: rows.held_out_of_train(),
         truncated: rows.truncated,
         unfinished: rows.unfinished,
         degenerate: rows.degenerate,

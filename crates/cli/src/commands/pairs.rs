@@ -61,6 +61,9 @@ pub struct PairsArgs {
     /// Cap on the judge's reply, in tokens; a reply that it cuts has no decision
     #[arg(long, value_name = "TOKENS", default_value_t = 1024, help_heading = "Scores")]
     judge_cap: u32,
+    /// Temperature of the judge, for models that take 1 alone [default: 0, and 0.7 where it is asked again]
+    #[arg(long, value_name = "T", help_heading = "Scores")]
+    judge_temperature: Option<f64>,
     /// Environment variable with the API key of the judge's server [default: OPENAI_API_KEY]
     #[arg(long, value_name = "VARIABLE", help_heading = "Scores")]
     judge_api_key_env: Option<String>,
@@ -233,6 +236,9 @@ fn given_to_judge(args: &PairsArgs) -> Option<&'static str> {
         ("--judge-model", args.judge_model.is_some()),
         ("--judge-prompt", args.judge_prompt.is_some()),
         ("--judge-mode", args.judge_mode != JudgeMode::default()),
+        ("--judge-temperature", args.judge_temperature.is_some()),
+        ("--judge-api-key-env", args.judge_api_key_env.is_some()),
+        ("--judge-header", !args.judge_header.is_empty()),
     ];
     given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
 }
@@ -275,7 +281,14 @@ fn judge(args: &PairsArgs, scores: &Score) -> Result<Option<Judge>, Failure> {
         None => Template::shipped(mode),
     };
     let model = args.judge_model.clone().unwrap_or(source);
-    Ok(Some(Judge { model, template, attempts: args.judge_attempts, max_tokens: args.judge_cap }))
+    if let Some(bad) = args.judge_temperature.filter(|temperature| !(0.0..=100.0).contains(temperature)) {
+        return Err(Failure::user(format!("--judge-temperature: expected 0 to 100, got {bad}")));
+    }
+    if args.judge_cap == 0 {
+        return Err(Failure::user("--judge-cap: expected at least 1, got 0"));
+    }
+    let (attempts, max_tokens, temperature) = (args.judge_attempts, args.judge_cap, args.judge_temperature);
+    Ok(Some(Judge { model, template, attempts, max_tokens, temperature }))
 }
 
 /// The engine of the judge.

@@ -190,9 +190,11 @@ fn facts(config: &Path, settings: &[String]) -> Result<Facts, String> {
         config.adapter_name_or_path.as_ref(),
         config.reference_model_name_or_path.as_ref(),
     ];
-    let data = config.dataset.iter().chain(&config.eval_dataset);
-    let inputs = data.cloned().chain(models.into_iter().flatten().cloned()).collect();
-    Ok(Facts { adapter: config.use_peft || config.adapter_name_or_path.is_some(), inputs })
+    let data: Vec<PathBuf> = config.dataset.iter().chain(&config.eval_dataset).cloned().collect();
+    let is_pattern = |path: &PathBuf| path.to_string_lossy().contains(['*', '?', '[']) || path.starts_with("hf:");
+    let missing = data.iter().filter(|path| !is_pattern(path) && !path.exists()).cloned().collect();
+    let inputs = data.into_iter().chain(models.into_iter().flatten().cloned()).collect();
+    Ok(Facts { adapter: config.use_peft || config.adapter_name_or_path.is_some(), inputs, missing })
 }
 
 /// Refuses a model that is not there, and a stage whose options, suite or policy are wrong, before anything runs.

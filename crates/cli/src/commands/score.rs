@@ -7,6 +7,7 @@ use smpo_eval::Suite;
 use smpo_eval::score::{Assembled, CompletionFile, InputFormat, ModelCompletions, Store, assemble, directories, write};
 use smpo_files::{DirLock, resolved};
 use smpo_report::estimates;
+use smpo_report::inert::short_line;
 use smpo_results::{EvaluationDir, MetricsFile, Observed, RunManifest, files, manifest};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
@@ -74,7 +75,7 @@ pub fn run(args: ScoreArgs) -> Outcome {
     drop(suite);
     let directories = directories(&args.out, &models).or_user_error()?;
     let progress = Progress::new();
-    notes.iter().for_each(|note| progress.say(note));
+    notes.iter().for_each(|note| progress.say(&short_line(note, 1000)));
     let claim = |(model, dir): (&ModelCompletions, &PathBuf)| claim(&EvaluationDir::new(dir), model);
     let _locks = models.iter().zip(&directories).map(claim).collect::<Result<Vec<_>, _>>()?;
     let mut scored = Vec::new();
@@ -83,12 +84,12 @@ pub fn run(args: ScoreArgs) -> Outcome {
         if failed > 0 {
             progress.say(&format!(
                 "{}: {failed} of {count} completions are missing or failed; they count in error_rate alone",
-                model.name
+                short_line(&model.name, 120)
             ));
         }
         let (manifest, measured) = write(&EvaluationDir::new(&dir), model).or_execution_error()?;
         for line in unjudged(&manifest.observed, count - failed) {
-            progress.say(&format!("{}: {line}", model.name));
+            progress.say(&format!("{}: {line}", short_line(&model.name, 120)));
         }
         scored.push(Scored { model: model.name.clone(), out: dir, metrics: measured.metrics });
     }

@@ -102,6 +102,7 @@ impl Classify for ReadError {
             | Problem::NotAnObject { .. }
             | Problem::Missing { .. }
             | Problem::UnknownShape { .. }
+            | Problem::ColumnsAbsent { .. }
             | Problem::Wrapped { .. }
             | Problem::WrongType { .. }
             | Problem::Roles { .. }
@@ -244,6 +245,7 @@ impl Classify for ModelError {
             | E::Shape { .. }
             | E::Dtype { .. }
             | E::NotFinite { .. }
+            | E::BeyondDtype { .. }
             | E::TiedHeadDiffers { .. }
             | E::OtherBase { .. }
             | E::Head { .. }

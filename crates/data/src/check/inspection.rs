@@ -18,7 +18,7 @@ pub(crate) struct Inspection {
     pub id: String,
     /// Hash of the content without the id.
     pub content: u64,
-    /// Of pairs with two different sides: hash of the content with the sides swapped.
+    /// Of pairs with two different sides: hash of the content with the sides swapped. Of labelled completions: with the other label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swapped: Option<u64>,
     /// Broken rules, each once, with a detail for the table.
@@ -36,6 +36,7 @@ impl Inspection {
             Record::Pair(pair) if pair.chosen != pair.rejected => {
                 Some(content_hash(None, &pair.inputs, &[&pair.prompt, &pair.rejected, &pair.chosen]))
             }
+            Record::Unpaired(row) => Some(content_hash(Some(!row.label), &row.inputs, &[&row.prompt, &row.completion])),
             _ => None,
         };
         let mut inspection = Self {
@@ -179,6 +180,11 @@ impl Inspection {
                 self.add(Rule::AnswerDropped, format!("{name}: {part}"));
             }
         }
+        for ((name, messages), text) in record.completions().iter().zip(&encoded.texts) {
+            if let Some(arguments) = messages.iter().find_map(|message| quoted_arguments(message, text)) {
+                self.add(Rule::ArgumentsQuoted, format!("{name}: {arguments}"));
+            }
+        }
         if !encoded.unopened.trim().is_empty() {
             self.add(Rule::GenerationPrompt, format!("{:?}", encoded.unopened));
         }
@@ -191,6 +197,19 @@ impl Inspection {
             self.add(Rule::IdenticalSides, "as the chat template renders them");
         }
     }
+}
+
+/// The beginning of a call's arguments that are the JSON of an object, and stand in the text as a string.
+fn quoted_arguments(message: &Message, text: &str) -> Option<String> {
+    const SHOWN: usize = 40;
+    let calls = message.fields.get("tool_calls")?.as_array()?;
+    calls.iter().find_map(|call| {
+        let arguments = call.get("function").unwrap_or(call).get("arguments")?.as_str()?;
+        let is_object = serde_json::from_str::<Value>(arguments).is_ok_and(|read| read.is_object());
+        let quoted = Value::from(arguments).to_string();
+        let is_quoted = is_object && arguments.contains('"') && text.contains(&quoted);
+        is_quoted.then(|| quoted.chars().take(SHOWN).collect())
+    })
 }
 
 /// Prompt and completions, message by message.

@@ -145,9 +145,10 @@ rules! {
     /// Rows that repeat.
     DuplicateRow, "duplicate_row", Warning,
         "rows that say what an earlier row says", "drop the repetitions, unless they are meant as weights";
-    /// The same pair with its sides swapped.
+    /// The same pair with its sides swapped, or the same completion with the other label.
     Contradiction, "contradiction", Warning,
-        "pairs whose sides an earlier pair has the other way round", "decide which is right, and drop the other";
+        "pairs whose sides an earlier pair has the other way round, and completions with the opposite label of an earlier one",
+        "decide which is right, and drop the other";
     /// The scores of a pair say the reverse.
     ReversedScores, "reversed_scores", Warning,
         "pairs whose chosen side has the lower score of the two", "swap the sides, or drop these rows";
@@ -167,6 +168,10 @@ rules! {
         "the chat template ends turns with a token that neither tokenizer nor generation_config.json calls an end: \
          servers will not stop at it",
         "add its id to `eos_token_id` in generation_config.json";
+    /// Arguments of calls that the template quotes once more.
+    ArgumentsQuoted, "arguments_quoted", Warning,
+        "calls whose arguments are JSON text, which the chat template writes as a quoted string: the model learns to quote them",
+        "give the arguments as objects (`json.loads`), unless the model is served so";
     /// The generation prompt opens what the answers do not continue.
     GenerationPrompt, "generation_prompt", Warning,
         "answers that do not begin where the generation prompt ends: the model is trained after another header than it is \

@@ -23,6 +23,15 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Takes off the space between "Assistant:" and a text that goes on there.
+    pub fn strip_space(&mut self) {
+        if let ([message], true) = (&mut self.messages[..], self.is_text)
+            && let Some(text) = message.content.strip_prefix(' ')
+        {
+            message.content = text.to_owned();
+        }
+    }
+
     /// True for a whole conversation, which begins with a question.
     pub fn is_whole(&self) -> bool {
         self.messages.first().is_some_and(|first| first.role != "assistant")

@@ -50,6 +50,12 @@ pub(super) fn prompt(row: &mut Fields, remarks: &mut Remarks) -> Result<Option<P
     Ok(Some(Part { field, messages }))
 }
 
+/// True for a prompt that is a transcript and ends in an open "Assistant:".
+pub(super) fn is_open_transcript(row: &Fields) -> bool {
+    let text = PROMPT.iter().find_map(|name| row.get(name)?.as_str());
+    text.is_some_and(|text| text.trim_end().ends_with("\n\nAssistant:") && transcript(text).is_some())
+}
+
 /// The column of the question. `input` and `context` are that only where no other is.
 fn question(row: &mut Fields) -> Option<(&'static str, Value)> {
     if let Some(found) = row.take_first(PROMPT) {

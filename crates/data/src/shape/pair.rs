@@ -5,7 +5,7 @@ use smpo_chat::{Message, TemplateInputs};
 
 use super::answers::{Answer, answer};
 use super::columns::{ABOUT_CHOSEN, ABOUT_REJECTED, COMPLETION, LABEL, PROMPT, SCORES};
-use super::context::{Part, conversation, prompt, system};
+use super::context::{Part, conversation, is_open_transcript, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
 use super::join::{contradiction, holds, join, parting, same, turns};
@@ -64,6 +64,9 @@ fn after(
     inputs: TemplateInputs,
     remarks: &mut Remarks,
 ) -> Result<Record, Problem> {
+    if is_open_transcript(row) {
+        [&mut chosen, &mut rejected].into_iter().for_each(Answer::strip_space);
+    }
     let known = match (prompt(row, remarks)?, conversation) {
         (Some(prompt), Some(conversation)) => Some(agreed(prompt, conversation)?),
         (prompt, conversation) => prompt.or(conversation),
@@ -213,12 +216,11 @@ fn common_beginning(chosen: &mut Answer, rejected: &mut Answer) -> Result<Vec<Me
         });
     }
     let (a, b) = (&chosen.messages, &rejected.messages);
-    let shared = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let shared = a.iter().zip(b).take_while(|(a, b)| same(a, b)).count();
     let is_asked = |message: &Message| message.role != "assistant";
     if let (Some(one), Some(other)) = (a.get(shared), b.get(shared))
         && one.role == other.role
-        && is_asked(one)
-        && a[..shared].iter().all(is_asked)
+        && ["user", "system"].contains(&one.role.as_str())
     {
         return Err(parting((chosen.field, one), (rejected.field, other)));
     }

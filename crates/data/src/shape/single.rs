@@ -4,7 +4,7 @@ use smpo_chat::{Message, TemplateInputs};
 
 use super::answers::{Answer, answer, attributes};
 use super::columns::{ABOUT_COMPLETION, ABOUT_IT, COMPLETION, LABEL};
-use super::context::{Part, conversation, prompt, system};
+use super::context::{Part, conversation, is_open_transcript, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
 use super::pair::{agreed, split_answer, with_system, without_answer};
@@ -14,10 +14,17 @@ use crate::record::{Example, Record, UnpairedExample};
 
 /// A record with one answer.
 pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Remarks) -> Result<Record, Problem> {
+    let is_open = is_open_transcript(row);
     let explicit = prompt(row, remarks)?;
     let conversation = conversation(row, remarks)?;
     let completion = match row.take_first(COMPLETION) {
-        Some(value) => Some(answer(value, &ABOUT_COMPLETION, row, remarks)?),
+        Some(value) => {
+            let mut completion = answer(value, &ABOUT_COMPLETION, row, remarks)?;
+            if is_open {
+                completion.strip_space();
+            }
+            Some(completion)
+        }
         None => None,
     };
     // a prompt that is the first question alone, beside the whole conversation, excludes no answer (UltraChat)

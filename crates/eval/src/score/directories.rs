@@ -17,8 +17,9 @@ pub fn directories(out: &Path, models: &[ModelCompletions]) -> Result<Vec<PathBu
     let place = |model: &ModelCompletions| {
         let safe = |c: char| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
         let name: String = model.name.chars().map(safe).collect();
-        // A name of dots alone would leave the directory.
-        let name = if name.trim_matches('.').is_empty() { format!("model{name}") } else { name };
+        // Dots would hide the directory, or leave it; a hyphen makes an option of it.
+        let plain = name.trim_start_matches(['.', '-']);
+        let name = if plain.is_empty() { format!("model{name}") } else { "_".repeat(name.len() - plain.len()) + plain };
         let dir = out.join(&name);
         if taken.insert(name) {
             Ok(dir)

@@ -48,7 +48,7 @@ fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
     })?;
     // Every so many blocks one attends to the whole sequence.
     let pattern = match source.is_list(PATTERN) {
-        true => return Err(source.unsupported(PATTERN, "a list; one number for all blocks is")),
+        true => return Err(source.unsupported(PATTERN, "a list (one number for all blocks is read)")),
         false => source.whole(PATTERN)?.unwrap_or(6).max(1),
     };
     let kind = |block: u64| if (block + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" };

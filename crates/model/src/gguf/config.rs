@@ -11,7 +11,7 @@ pub(crate) fn config_json(file: &GgufFile) -> Result<Value> {
     let (family, architecture) = Architecture::of(file)?;
     let source = Source::new(file)?;
     if !architecture.routed && source.whole("expert_count")?.is_some_and(|count| count > 0) {
-        return Err(source.unsupported("expert_count", "a mixture of experts; a dense model is"));
+        return Err(source.unsupported("expert_count", "a mixture of experts (dense models alone are read)"));
     }
     let embedding = file
         .tensor("token_embd.weight")

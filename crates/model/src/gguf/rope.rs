@@ -72,7 +72,7 @@ pub(crate) fn scaling(source: &Source<'_>) -> Result<Option<Value>> {
             }
             Ok(Some(yarn))
         }
-        Some(other) => Err(source.unsupported("rope.scaling.type", format!("{other:?}; linear and yarn are read"))),
+        Some(other) => Err(source.unsupported("rope.scaling.type", format!("{other:?} (linear and yarn are read)"))),
     }
 }
 

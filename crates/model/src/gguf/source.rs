@@ -34,7 +34,7 @@ impl<'a> Source<'a> {
             [first, ref others @ ..] if first >= 0.0 && others.iter().all(|other| *other == first) => {
                 Ok(Some(first as u64))
             }
-            _ => Err(self.unsupported(key, "numbers that differ from block to block; one for all blocks is")),
+            _ => Err(self.unsupported(key, "numbers that differ from block to block (one for all blocks is read)")),
         }
     }
 

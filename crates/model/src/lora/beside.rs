@@ -263,6 +263,16 @@ impl Decoder {
             let rows = file.read(&stored_name, &[ids.len(), width])?;
             read.rows.insert(name.to_owned(), (ids, rows));
         }
+        // The rows of a tied head are those of the embedding.
+        let has_rows = |wanted: &str| {
+            let alike = |name: &String| end(module(name)) == end(wanted) || self.head_is_tied();
+            read.rows.keys().chain(read.whole.keys()).any(alike)
+        };
+        let without_rows = stored.tokens.iter().filter(|(place, ids)| !ids.is_empty() && !has_rows(place));
+        let without_rows: Vec<String> = without_rows.map(|(place, _)| format!("{place}.{ROWS}")).collect();
+        if !without_rows.is_empty() {
+            return Err(ModelError::missing(file.path().to_path_buf(), list(&without_rows)));
+        }
         let has = |wanted: &String| {
             read.whole.keys().any(|name| end(module(name)) == end(wanted)) || self.head_is_tied() && stored.tied
         };

@@ -258,6 +258,10 @@ fn missing(path: &Path, name: &str) -> ModelError {
 impl SafetensorsFile {
     fn open(path: &Path) -> Result<Self> {
         let damaged = |reason: String| ModelError::Safetensors { path: path.to_path_buf(), reason };
+        // opening a pipe would wait for its writer
+        if smpo_files::exists(path)? && !smpo_files::is_file(path)? {
+            return Err(damaged("expected a regular file, got a pipe, a device or a directory".into()));
+        }
         let mut file = File::open(path).map_err(FileError::at(path, "open"))?;
         let length = file.metadata().map_err(FileError::at(path, "read"))?.len();
         if length < PREFIX {

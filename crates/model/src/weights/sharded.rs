@@ -70,7 +70,7 @@ impl WeightFiles {
         }
         let Index { weight_map } = json_file::read(&index)?;
         let shards: BTreeSet<&String> = weight_map.values().collect();
-        let mut files = Vec::with_capacity(shards.len());
+        let mut files: Vec<WeightFile> = Vec::with_capacity(shards.len());
         let mut by_name = BTreeMap::new();
         for shard in shards {
             // A name with a directory in it could point anywhere on the disk.
@@ -89,7 +89,13 @@ impl WeightFiles {
                 return Err(ModelError::missing(file.path().to_path_buf(), list(&absent)));
             }
             // Tensors of the shard that are not in the index are included, so that they are refused by name.
-            by_name.extend(file.names().into_iter().map(|name| Place::of(name, files.len())));
+            for name in file.names() {
+                if let Some(first) = by_name.get(&name).map(|place: &Place| files[place.file].path().display().to_string()) {
+                    let reason = format!("tensor `{name}` is in {first} too; expected it once");
+                    return Err(ModelError::Safetensors { path: file.path().to_path_buf(), reason });
+                }
+                by_name.extend([Place::of(name, files.len())]);
+            }
             files.push(file);
         }
         Ok(Self::new(dir, files, by_name).into_plain_names(stem))

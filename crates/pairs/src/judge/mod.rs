@@ -36,6 +36,8 @@ pub struct Judge {
     pub attempts: u32,
     /// Cap on the reply, in tokens.
     pub max_tokens: u32,
+    /// Temperature of every question, for models that take no other.
+    pub temperature: Option<f64>,
 }
 
 /// Grades or comparisons.
@@ -151,7 +153,11 @@ impl Judge {
             prompt_id: question.hash.clone(),
             sample: attempt,
             messages: vec![Message::user(question.text.clone())],
-            sampler: if attempt == 0 { Sampler::greedy() } else { Sampler::temperature(0.7) },
+            sampler: match (self.temperature, attempt) {
+                (Some(temperature), _) => Sampler::temperature(temperature),
+                (None, 0) => Sampler::greedy(),
+                (None, _) => Sampler::temperature(0.7),
+            },
             max_tokens: self.max_tokens,
             seed: 0,
             extra_body: Default::default(),

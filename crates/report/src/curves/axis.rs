@@ -15,11 +15,13 @@ pub(super) fn ticks(low: f64, high: f64) -> Vec<f64> {
 
 /// Label of a tick: the digits that distinguish neighbours `width` apart, thousands shortened.
 pub(super) fn label(value: f64, width: f64) -> String {
+    if value != 0.0 && !(1e-3..1e7).contains(&value.abs()) {
+        // as many digits as tell it from its neighbour
+        let digits = (value.abs().log10().floor() - width.abs().log10().floor()).clamp(0.0, 6.0) as usize;
+        return format!("{value:.digits$e}").replacen('-', "−", usize::from(value < 0.0));
+    }
     if value.abs() >= 10_000.0 {
         return format!("{}k", trimmed(value / 1000.0, width / 1000.0));
-    }
-    if value != 0.0 && value.abs() < 1e-3 {
-        return format!("{value:.0e}");
     }
     trimmed(value, width)
 }
@@ -68,5 +70,8 @@ mod tests {
         assert_eq!(label(-0.0, 1.0), "0");
         assert_eq!(label(20_000.0, 5_000.0), "20k");
         assert_eq!(label(2e-5, 1e-5), "2e-5");
+        assert_eq!([1e-5, 1.5e-5, 2e-5].map(|rate| label(rate, 5e-6)), ["1.0e-5", "1.5e-5", "2.0e-5"]);
+        assert_eq!(label(1.5e10, 5e9), "1.5e10");
+        assert_eq!(label(-2e-5, 1e-5), "−2e-5");
     }
 }

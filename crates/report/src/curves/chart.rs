@@ -6,7 +6,7 @@ use super::{Point, Run, class};
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 210.0;
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 10.0;
+const RIGHT: f64 = 20.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 22.0;
 
@@ -14,6 +14,8 @@ const BOTTOM: f64 = 22.0;
 const DRAWN: usize = 420;
 /// Number of points from which a curve is smoothed, with the values themselves faint behind it.
 const SMOOTHED: usize = 60;
+/// Figures that are set, not measured, and are drawn as they are.
+const SET: [&str; 3] = ["lr", "target_margin", "epoch"];
 
 /// A chart, ready for the template.
 pub(super) struct Chart {
@@ -73,7 +75,7 @@ impl Chart {
         let first =
             all().find(|point| point.value != 0.0).or_else(|| all().next().filter(|_| name.starts_with("probe/")))?;
         let axes = Axes::new(first, all());
-        let curves = found.iter().map(|(index, run, points)| axes.curve(class(*index), run, points)).collect();
+        let curves = found.iter().map(|(index, run, points)| axes.curve(class(*index), run, points, SET.contains(&name))).collect();
         let width = |ticks: &[f64]| ticks[1] - ticks[0];
         let Axes { values, steps, end } = &axes;
         Some(Chart {
@@ -127,8 +129,8 @@ impl Axes {
         pairs.collect::<Vec<_>>().join(" ")
     }
 
-    fn curve(&self, class: String, run: &Run, points: &[Point]) -> Curve {
-        let smooth = points.len() >= SMOOTHED;
+    fn curve(&self, class: String, run: &Run, points: &[Point], set: bool) -> Curve {
+        let smooth = points.len() >= SMOOTHED && !set;
         let mark = |point: &Point| Mark {
             x: format!("{:.1}", self.x(point.step)),
             y: format!("{:.1}", self.y(point.value)),
@@ -138,8 +140,8 @@ impl Axes {
             class,
             run: run.name.clone(),
             raw: if smooth { self.path(&thinned(points)) } else { String::new() },
-            line: if smooth { self.path(&thinned(&smoothed(points))) } else { self.path(points) },
-            marks: if smooth { Vec::new() } else { points.iter().map(mark).collect() },
+            line: if smooth { self.path(&thinned(&smoothed(points))) } else { self.path(&thinned(points)) },
+            marks: if points.len() >= SMOOTHED { Vec::new() } else { points.iter().map(mark).collect() },
             last: points.last().map_or(String::new(), |point| figure(point.value)),
         }
     }

@@ -30,10 +30,14 @@ pub fn text(text: &str) -> String {
     out
 }
 
-/// An inline code span for a table cell or a paragraph. A pipe ends a cell even inside code, so it is escaped the way
-/// GitHub's tables undo; the fence is longer than any run of backticks inside.
+/// An inline code span for a table cell. A pipe ends a cell even inside code, so it is escaped the way GitHub's tables undo.
+pub fn code_in_cell(text: &str) -> String {
+    code(text).replace('|', "\\|")
+}
+
+/// An inline code span for a paragraph; the fence is longer than any run of backticks inside.
 pub fn code(text: &str) -> String {
-    let shown = line(text).replace('|', "\\|");
+    let shown = line(text);
     let fence = "`".repeat(longest_run(&shown, '`') + 1);
     let pad = if shown.is_empty() || shown.starts_with('`') || shown.ends_with('`') { " " } else { "" };
     format!("{fence}{pad}{shown}{pad}{fence}")
@@ -73,7 +77,8 @@ mod tests {
     #[test]
     fn code_spans_and_fences_outgrow_their_content() {
         assert_eq!(code("eos_rate"), "`eos_rate`");
-        assert_eq!(code("a``|b`"), "``` a``\\|b` ```");
+        assert_eq!(code("a``|b`"), "``` a``|b` ```");
+        assert_eq!(code_in_cell("a``|b`"), "``` a``\\|b` ```");
         assert_eq!(fence("x\n````\ny\n"), "`````text\nx\n````\ny\n`````\n");
     }
 }

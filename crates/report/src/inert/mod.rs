@@ -15,4 +15,4 @@ pub mod runs;
 pub mod script;
 
 pub use control::{line, short_line, visible};
-pub use names::apart;
+pub use names::{NAME, apart};

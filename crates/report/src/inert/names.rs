@@ -1,23 +1,28 @@
 //! Names on one line, cut where they are alike.
 
+use std::collections::HashMap;
+
 use super::line;
 
+/// Characters of a model's name in tables and headlines.
+pub const NAME: usize = 60;
 /// Characters of a name that are looked at.
 const LONGEST: usize = 4096;
 
 /// The names on one line each, cut to at most `limit` characters so that names that differ still differ: in the middle,
 /// or else around the first character in which they differ.
-pub fn apart<const N: usize>(names: [&str; N], limit: usize) -> [String; N] {
+pub fn apart(names: &[&str], limit: usize) -> Vec<String> {
     // hostile names may be megabytes: what lies further back is not looked at
-    let whole = names.map(|name| line(&name.chars().take(LONGEST).collect::<String>()));
-    let middle = whole.clone().map(|name| in_the_middle(&name, limit));
-    let clash = |index: usize| {
-        (0..N).find(|&other| other != index && middle[other] == middle[index] && whole[other] != whole[index])
-    };
-    std::array::from_fn(|index| match clash(index) {
+    let whole: Vec<String> = names.iter().map(|name| line(&name.chars().take(LONGEST).collect::<String>())).collect();
+    let middle: Vec<String> = whole.iter().map(|name| in_the_middle(name, limit)).collect();
+    let mut alike: HashMap<&str, Vec<usize>> = HashMap::new();
+    middle.iter().enumerate().for_each(|(index, name)| alike.entry(name).or_default().push(index));
+    let clash = |index: usize| alike[middle[index].as_str()].iter().copied().find(|&other| whole[other] != whole[index]);
+    let shown = |index: usize| match clash(index) {
         None => middle[index].clone(),
         Some(other) => around_difference(&whole[index], &whole[other], limit),
-    })
+    };
+    (0..names.len()).map(shown).collect()
 }
 
 /// Keeps the beginning and the longer end: versions and sizes stand at the end of a model's name.
@@ -54,9 +59,9 @@ mod tests {
 
     #[test]
     fn short_names_stay_and_long_ones_keep_their_ends() {
-        assert_eq!(apart(["sft", "smpo"], 24), ["sft", "smpo"]);
+        assert_eq!(apart(&["sft", "smpo"], 24), ["sft", "smpo"]);
         assert_eq!(
-            apart(["suzume-llama-3-8b-multilingual-orpo-half", "suzume-llama-3-8b-multilingual-orpo-full"], 24),
+            apart(&["suzume-llama-3-8b-multilingual-orpo-half", "suzume-llama-3-8b-multilingual-orpo-full"], 24),
             ["suzume-…ingual-orpo-half", "suzume-…ingual-orpo-full"]
         );
     }
@@ -72,12 +77,11 @@ mod tests {
             ("model-8b-multi-lingual-long-v1".into(), "model-8B-multi-lingual-long-v1".into()),
         ] {
             for limit in [12, 24, 40] {
-                let [one, two] = apart([&a, &b], limit);
+                let [one, two] = &apart(&[&a, &b], limit)[..] else { panic!("two names") };
                 assert!(one.chars().count() <= limit && two.chars().count() <= limit, "{one} {two}");
                 assert_ne!(one, two, "{a} and {b} at {limit}");
             }
         }
-        let [one, two] = apart(["same", "same"], 3);
-        assert_eq!(one, two);
+        assert_eq!(apart(&["same", "same"], 3), ["…me", "…me"]);
     }
 }

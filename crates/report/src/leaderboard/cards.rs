@@ -92,25 +92,30 @@ fn flatten(prefix: &str, table: &toml::Table, found: &mut impl FnMut(String, Str
 fn hashes(entry: &BoardEntry) -> Vec<PartHash> {
     let Some(run) = entry.provenance.first() else { return Vec::new() };
     let part = |part: &str, hash: &str| PartHash { part: part.to_owned(), hash: hash.to_owned() };
+    // of several seeds one is shown
+    let seed = run.model.training_seed.filter(|_| entry.provenance.len() > 1);
+    let of_seed = seed.map(|seed| format!(" (seed {seed})")).unwrap_or_default();
     let model = Path::new(&run.model.source);
     let weights = if model.join("adapter_config.json").is_file() { "adapter" } else { "weights" };
     let mut hashes = Vec::new();
-    hashes.extend(run.model.weights_sha256.as_deref().map(|hash| part(weights, hash)));
+    hashes.extend(run.model.weights_sha256.as_deref().map(|hash| part(&format!("{weights}{of_seed}"), hash)));
     let tokenizer = Some(model.join("tokenizer.json")).filter(|path| path.is_file());
     hashes.extend(tokenizer.and_then(|path| Some(part("tokenizer", &sha256_file(&path).ok()?))));
     hashes.extend(run.template_sha256.as_deref().map(|hash| part("chat template", hash)));
-    hashes.extend(training_run(run).map(|dir| data(&dir.join("origin.json"))).unwrap_or_default());
+    let rows = training_run(run).map(|dir| data(&dir.join("origin.json"))).unwrap_or_default();
+    hashes.extend(rows.into_iter().map(|rows| PartHash { part: rows.part + &of_seed, ..rows }));
     hashes
 }
 
-/// Hashes of the rows that a run was trained on, as it recorded them.
+/// Hashes of the rows that a run was trained on, as it recorded them: as its loss reads them, so that another loss has others of
+/// the same file.
 fn data(origin: &Path) -> Vec<PartHash> {
     let recorded: serde_json::Value =
         read(origin).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let files = recorded["files"].as_array().map(Vec::as_slice).unwrap_or_default();
     let file = |file: &serde_json::Value| {
         let name = Path::new(file["file"].as_str()?).file_name()?.to_string_lossy().into_owned();
-        Some(PartHash { part: format!("data {name}"), hash: file["rows"].as_str()?.to_owned() })
+        Some(PartHash { part: format!("rows of {name} as the loss reads them"), hash: file["rows"].as_str()?.to_owned() })
     };
     files.iter().filter_map(file).collect()
 }
@@ -188,7 +193,7 @@ mod tests {
         assert_eq!((keys(&found[1]), found[1].against.as_deref()), (vec!["loss.eos_term".to_owned()], Some("regular")));
         assert_eq!((keys(&found[0]), keys(&found[2])), (Vec::new(), Vec::new()));
         let parts = |card: &ArmCard| card.hashes.iter().map(|part| part.part.clone()).collect::<Vec<_>>();
-        assert_eq!(parts(&found[1]), ["weights", "tokenizer", "data pairs.jsonl"]);
+        assert_eq!(parts(&found[1]), ["weights", "tokenizer", "rows of pairs.jsonl as the loss reads them"]);
         assert_eq!(parts(&found[0]), ["weights", "tokenizer"]);
         // The first that was trained here stands in for a baseline that was not.
         let found = cards("start", vec![entry("start", ""), entry("regular", regular), entry("modified", modified)]);

@@ -6,7 +6,7 @@ use smpo_results::{Board, BoardMetric, Leaderboard};
 
 use super::excerpt::{self, Piece};
 use super::{band, coverage, overall, own_prompts, provenance, story};
-use crate::inert::markdown::{code, fence, text};
+use crate::inert::markdown::{code, code_in_cell, fence, text};
 use crate::inert::runs::Run;
 use crate::inert::short_line;
 use crate::wording::capital;
@@ -211,16 +211,16 @@ fn origins(out: &mut String, board: &Board) {
         "\n| model | source | weights SHA-256 | training seed | sampling seed | samples |\n|---|---|---|--:|--:|---|\n",
     );
     for run in &provenance.runs {
-        let weights = if run.weights.is_empty() { "–".to_owned() } else { code(&run.weights) };
+        let weights = if run.weights.is_empty() { "–".to_owned() } else { code_in_cell(&run.weights) };
         let training = if run.training_seed.is_empty() { "–" } else { &run.training_seed };
         let seed = if run.seed.is_empty() { "–" } else { &run.seed };
         let samples = run.samples.as_ref().map(|link| format!("[file]({link})")).unwrap_or_else(|| "–".to_owned());
-        let own: Vec<String> = run.own.iter().map(|f| format!("; {} {}", text(&f.field), code(&f.value))).collect();
+        let own: Vec<String> = run.own.iter().map(|f| format!("; {} {}", text(&f.field), code_in_cell(&f.value))).collect();
         let _ = writeln!(
             out,
             "| {} | {}{} | {weights} | {training} | {seed} | {samples} |",
             text(&run.entry),
-            code(&run.source),
+            code_in_cell(&run.source),
             own.concat(),
         );
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use smpo_files::{FileError, copy_whole, write_whole};
+use smpo_files::{FileError, copy_whole, remove_file, write_whole};
 use smpo_results::{Board, Leaderboard, RunManifest};
 
 use super::{cards, html, json, markdown};
@@ -33,9 +33,15 @@ pub fn publish(
 ) -> Result<(), PublishError> {
     let mut samples: Vec<Option<&(RunManifest, PathBuf)>> = samples.iter().map(Some).collect();
     let mut names = BTreeSet::new();
+    let before = sample_files(&out.join("leaderboard.json"));
     for board in &mut leaderboard.boards {
         copy_samples(board, &mut samples, &mut names, out)?;
         cards::fill(board);
+    }
+    let kept: BTreeSet<&String> =
+        leaderboard.boards.iter().flat_map(|board| &board.entries).flat_map(|entry| &entry.sample_files).collect();
+    for gone in before.iter().filter(|file| !kept.contains(file)) {
+        remove_file(&out.join(gone))?;
     }
     for (file, text) in [
         ("leaderboard.json", json::render(leaderboard)?),
@@ -45,6 +51,16 @@ pub fn publish(
         write_whole(&out.join(file), text.as_bytes())?;
     }
     Ok(())
+}
+
+/// The sample files of a board that was written here before.
+fn sample_files(board: &Path) -> Vec<String> {
+    let read = std::fs::read(board).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let boards = read.as_ref().and_then(|read| read["boards"].as_array()).into_iter().flatten();
+    let entries = boards.flat_map(|board| board["entries"].as_array()).flatten();
+    let files = entries.flat_map(|entry| entry["sample_files"].as_array()).flatten();
+    let own = |file: &str| file.strip_prefix("samples/").is_some_and(|name| !name.contains(['/', '\\']) && name.ends_with(".jsonl"));
+    files.filter_map(|file| Some(file.as_str()?.to_owned())).filter(|file| own(file)).collect()
 }
 
 /// Copies every run's samples beside the page; each of `samples` once.

@@ -4,7 +4,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArran
 use smpo_results::{Board, BoardMetric, Leaderboard};
 
 use super::{band, overall, own_prompts, story};
-use crate::inert::short_line;
+use crate::inert::{NAME, apart, short_line};
 use crate::verdict::{self, text::Style};
 use crate::{figure, wording};
 
@@ -58,11 +58,12 @@ fn table(board: &Board, style: Style) -> Table {
         let cell = Cell::new(head).set_alignment(alignment(index));
         if style.colour { cell.add_attribute(Attribute::Dim) } else { cell }
     }));
-    for entry in &board.entries {
+    let names: Vec<&str> = board.entries.iter().map(|entry| entry.name.as_str()).collect();
+    for (entry, name) in board.entries.iter().zip(apart(&names, NAME)) {
         let is_baseline = board.baseline.as_deref() == Some(entry.name.as_str());
         let own = own_prompts(board, entry).map(|n| format!(" ({})", wording::count(n, "prompt"))).unwrap_or_default();
         let baseline = if is_baseline { " (baseline)" } else { "" };
-        let name = format!("{}{baseline}{own}", short_line(&entry.name, 60));
+        let name = format!("{name}{baseline}{own}");
         let mut cells = vec![band(entry), name];
         cells.extend(primary.iter().map(|metric| match overall(entry, &metric.id) {
             None => "–".to_owned(),

@@ -86,17 +86,20 @@ fn properties(writer: &mut Writer<Vec<u8>>, verdict: &Verdict) -> std::io::Resul
 
 fn cases(verdict: &Verdict) -> Vec<Case> {
     let red = Red::of(verdict);
-    let judged = rows(verdict).into_iter().map(|row| {
+    let rows = rows(verdict);
+    // readers keep one case of a name: a metric with several rules has its bound in it
+    let twice = |row: &Row| rows.iter().filter(|other| (&other.id, &other.slice_id) == (&row.id, &row.slice_id)).count() > 1;
+    let judged = rows.iter().map(|row| {
         let decides = match red {
             Red::Nothing => false,
             Red::Primary => row.primary,
             Red::Everything => true,
         };
         Case {
-            name: row.id.clone(),
+            name: if twice(row) { format!("{} ({})", row.id, row.requirement) } else { row.id.clone() },
             class: Some(row.slice_id.clone()),
-            outcome: outcome(&row, decides),
-            text: facts(&row),
+            outcome: outcome(row, decides),
+            text: facts(row),
         }
     });
     let skipped = verdict.skipped.iter().map(|rule| Case {

@@ -35,7 +35,8 @@ pub(crate) fn headline(verdict: &Verdict) -> String {
 
 /// Names of baseline and candidate, told apart.
 pub(crate) fn names(verdict: &Verdict, limit: usize) -> [String; 2] {
-    apart([&verdict.baseline, &verdict.candidate], limit)
+    let mut names = apart(&[&verdict.baseline, &verdict.candidate], limit).into_iter();
+    std::array::from_fn(|_| names.next().unwrap_or_default())
 }
 
 /// The decision over all primary metrics, and what it leaves out: `1 of 2 primary metrics passes; not judged: EOS rate`.

@@ -54,6 +54,7 @@ impl DryRun {
             json!({
                 "train": rows.train,
                 "held_out": rows.held_out,
+                "held_out_of_train": rows.held_out_of_train,
                 "dropped": rows.dropped,
                 "truncated_prompts": rows.truncated.prompts,
                 "truncated_completions": rows.truncated.completions,

@@ -73,6 +73,13 @@ pub(crate) fn train(
     if let Some(remark) = preflight::remark_on_warm_up(config, config.total_steps(rows.train.len())) {
         watch(Event::Note(&remark));
     }
+    if let Some(text) = &prompt.init {
+        let tokens = tokenizer.encode_text(text)?.len();
+        if tokens > prompt.length {
+            let kept = prompt.length;
+            watch(Event::Note(&format!("`prompt.init` has {tokens} tokens, of which the first {kept} are taken (`prompt.length`)")));
+        }
+    }
     let mut run = Run::new(config, prompt, objective, &tokenizer, &rows, &dir)?;
     match run.take(stop, watch)? {
         Some(step) => Ok(Finish::Stopped { step }),
@@ -119,6 +126,7 @@ pub(crate) fn dry_run(
             found.steps = Some(steps);
             found.rows = Some(RowCounts {
                 train: rows.train.len(),
+                held_out_of_train: 0,
                 held_out: if rows.held_out { rows.measured.len() } else { 0 },
                 dropped: (rows.bad + rows.too_long + rows.unfinished) as u64,
                 truncated: Default::default(),
@@ -566,21 +574,18 @@ fn unfit_tokens(
     }
 }
 
-/// The tokens of `prompt.init`, at most as many as the prompt's length.
+/// The tokens of `prompt.init`, those beyond the prompt's length left out.
 fn init_tokens(
     config: &TrainConfig,
     prompt: &PromptConfig,
     tokenizer: &ChatTokenizer,
     unfit: &[bool],
 ) -> Result<Vec<u32>, TrainError> {
-    let ids = match &prompt.init {
+    let mut ids = match &prompt.init {
         Some(text) => tokenizer.encode_text(text)?,
         None => Vec::new(),
     };
-    if ids.len() > prompt.length {
-        let message = format!("`prompt.init`: expected at most {} tokens (`prompt.length`), got {}", prompt.length, ids.len());
-        return Err(TrainError::config(&config.output_dir.join("config.toml"), None, message));
-    }
+    ids.truncate(prompt.length);
     match ids.iter().find(|id| unfit.get(**id as usize).is_none_or(|unfit| *unfit)) {
         Some(id) => {
             let message = format!(

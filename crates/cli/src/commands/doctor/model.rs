@@ -32,6 +32,7 @@ pub fn report(path: &Path, flops: Option<f64>, measure: bool, progress: &Progres
     report.checks.push(weights(&info));
     let tokenizer = ChatTokenizer::of_model(dir.tokenizer(), dir.adapter());
     report.checks.extend(chat(&tokenizer));
+    report.checks.extend(tokenizer.iter().flat_map(|tokenizer| beyond_embedding(tokenizer, info.spec.vocab_size)));
     report.checks.push(training(&info));
     if measure {
         let generated = match &tokenizer {
@@ -91,6 +92,23 @@ fn chat(tokenizer: &Result<ChatTokenizer, smpo_tokenizer::TokenizerError>) -> Ve
         )
     });
     checks.extend(ordinary);
+    checks
+}
+
+/// Tokens that the embedding has no row for: of terminators an error, of others a warning.
+fn beyond_embedding(tokenizer: &ChatTokenizer, rows: usize) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for end in tokenizer.terminators().entries() {
+        if let Some(id) = end.id.filter(|id| *id as usize >= rows) {
+            let token = short_line(end.token.as_deref().unwrap_or("?"), WIDEST);
+            checks.push(Check::error("terminators", format!("'{token}' is {id}, and the embedding has {rows} rows")));
+        }
+    }
+    let tokens = tokenizer.tokenizer().get_vocab_size(true);
+    if checks.is_empty() && tokens > rows {
+        let found = format!("{tokens} tokens, and the embedding has {rows} rows");
+        checks.push(Check::warning("tokenizer", found, "texts with the tokens beyond are refused: is it this model's tokenizer?"));
+    }
     checks
 }
 
