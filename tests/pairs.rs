@@ -184,9 +184,11 @@ fn a_judge_that_refuses_or_is_cut_decides_nothing_and_says_why() {
     let said = String::from_utf8(cut.get_output().stderr.clone()).unwrap();
     assert!(said.contains("questions without a usable reply; the same command asks again"), "{said}");
     make(&["--judge-temperature", "1", "--judge-cap", "2000", "--format", "json"]).stdout(contains("\"unjudged\": 0"));
-    smpo("pairs", dir.path(), &prompts).args(["--judge-temperature", "1"]).assert().code(2).stderr(contains(
-        "--judge-temperature has no effect without --judge",
-    ));
+    smpo("pairs", dir.path(), &prompts)
+        .args(["--judge-temperature", "1"])
+        .assert()
+        .code(2)
+        .stderr(contains("--judge-temperature has no effect without --judge"));
 }
 
 /// A judge that grades by length.

@@ -353,7 +353,10 @@ fn mistakes_are_told_before_anything_runs() {
     refuse("[[arm]]\nname = \"a\"\nconfig = \"absent.toml\"\n", "absent.toml");
     refuse(&format!("{arm}set = {{ learning_rat = 1 }}\n"), "learning_rat");
     refuse(&format!("{arm}merge = 1.5\n"), "a weight from 0 to 1");
-    refuse(&format!("{arm}set = {{ seed = 3 }}\n"), "arm \"a\": set: `seed` is the recipe's to set: `seeds` has the seeds");
+    refuse(
+        &format!("{arm}set = {{ seed = 3 }}\n"),
+        "arm \"a\": set: `seed` is the recipe's to set: `seeds` has the seeds",
+    );
     refuse(&format!("[pairs]\nprompts = \"x.jsonl\"\n{arm}set = {{ dataset = \"x\" }}\n"), "rows of [pairs]");
     refuse(&format!("[pairs]\nprompts = \"x.jsonl\"\nrows = \"ela\"\n{arm}"), "which `ela` does not write");
     refuse(&format!("{arm}[gate]\nbaseline = \"a\"\n"), "add [eval]");

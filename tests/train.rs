@@ -228,12 +228,26 @@ fn checkpoints_of_an_unknown_run_are_not_gone_on_from() {
     fs::remove_file(run.dir.join("config.toml")).unwrap();
     let again = run.command().output().unwrap();
     let said = String::from_utf8_lossy(&again.stderr);
-    assert!(
-        again.status.code() == Some(2) && said.contains("holds checkpoints of a run, but no config.toml"),
-        "{said}"
-    );
+    assert!(again.status.code() == Some(2) && said.contains("holds checkpoints, but no config.toml"), "{said}");
     assert!(run.dir.join("checkpoints").is_dir(), "nothing is removed unasked");
     assert!(run.command().arg("--restart").status().unwrap().success());
+}
+
+/// A project's own directories, in which no run has ever been.
+#[test]
+fn starting_over_removes_nothing_of_a_directory_that_no_run_has_claimed() {
+    let dir = TempDir::new().unwrap();
+    let run = Run::new(dir.path(), "run", "", &format!("[loss]\n{SMPO}"));
+    for own in ["model", "checkpoints", "rows", "reference", "probe"] {
+        fs::create_dir_all(run.dir.join(own)).unwrap();
+        fs::write(run.dir.join(own).join("mine.txt"), "mine").unwrap();
+    }
+    let refused = run.command().arg("--restart").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("holds a model, but no config.toml"), "{said}");
+    for own in ["model", "checkpoints", "rows", "reference", "probe"] {
+        assert!(run.dir.join(own).join("mine.txt").is_file(), "{own}");
+    }
 }
 
 fn refused(keys: &str, tables: &str) -> assert_cmd::assert::Assert {

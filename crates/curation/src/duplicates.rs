@@ -222,7 +222,10 @@ impl Search<'_> {
                 let mut found = if is_reference { None } else { near.nearest(row)? };
                 if found.is_none() && leaks_only {
                     let turns = index.of_turns.get(&row).into_iter().flatten();
-                    found = turns.filter_map(|key| known.get(key)).find(|found| (found.row as usize) < index.references).copied();
+                    found = turns
+                        .filter_map(|key| known.get(key))
+                        .find(|found| (found.row as usize) < index.references)
+                        .copied();
                 }
                 repeats[row as usize] = found;
                 if is_reference || !leaks_only || found.is_some() {

@@ -183,7 +183,10 @@ fn every_learned_turn_of_a_conversation_is_held_against_a_suite() {
     let talk = |id: &str, more: &[Value]| json!({"id": id, "messages": ([&first[..], more].concat())});
     let rows = [
         talk("whole", &[ask("What is the capital of Peru?"), answer("Lima.")]),
-        talk("earlier", &[ask("And of Chile, if you know?"), answer("Santiago."), ask("Thanks a lot!"), answer("Sure.")]),
+        talk(
+            "earlier",
+            &[ask("And of Chile, if you know?"), answer("Santiago."), ask("Thanks a lot!"), answer("Sure.")],
+        ),
         talk("alone", &[ask("Name three colours of the rainbow."), answer("Red.")]),
         talk("other", &[ask("Tell me of the sea."), answer("It is wide.")]),
     ];
@@ -199,7 +202,7 @@ fn every_learned_turn_of_a_conversation_is_held_against_a_suite() {
     );
     for by in [By::Question, By::Prompt] {
         let options = Options { by, against: vec![suite.clone()], ..options(minhash(0.8)) };
-        let (report, kept) = run(&[train.clone()], options, dir.path());
+        let (report, kept) = run(std::slice::from_ref(&train), options, dir.path());
         assert_eq!((kept, report.left_out), (vec!["other".to_owned()], 3));
     }
     // conversations that only begin alike are no duplicates

@@ -186,7 +186,9 @@ impl Columns {
 
     /// True for an object with a speaker, by this file's name or the reader's.
     fn is_message(&self, fields: &Map<String, Value>) -> bool {
-        [self.role.as_deref().unwrap_or("role"), "role", "from"].iter().any(|name| fields.get(*name).is_some_and(Value::is_string))
+        [self.role.as_deref().unwrap_or("role"), "role", "from"]
+            .iter()
+            .any(|name| fields.get(*name).is_some_and(Value::is_string))
     }
 
     fn rename_message(&self, fields: &mut Map<String, Value>) {
@@ -245,7 +247,8 @@ mod tests {
             "conversations": text, "completions": [answer, answer], "input": {"messages": said}, "chosen_response": answer[0],
             "tools": [{"who": "a parameter", "says": "b"}], "prompt": "{\"who\": 1}",
         });
-        let (said, answer) = (json!([{"content": "q", "role": "user"}]), json!([{"content": "a", "role": "assistant"}]));
+        let (said, answer) =
+            (json!([{"content": "q", "role": "user"}]), json!([{"content": "a", "role": "assistant"}]));
         let expected = json!({
             "conversations": said, "completions": [answer, answer], "input": {"messages": said}, "chosen_response": answer[0],
             "tools": [{"who": "a parameter", "says": "b"}], "prompt": "{\"who\": 1}",
@@ -259,10 +262,16 @@ mod tests {
         let file = dir.path().join("pairs.jsonl");
         std::fs::write(&file, "not a row\n{\"ask\": \"q\"}\n{\"ask\": \"q\", \"before\": []}\n").unwrap();
         let table = |value: Value| serde_json::from_value::<Columns>(value).unwrap();
-        let tables = [table(json!({"prompt": "question"})), table(json!({"files": [&file], "prompt": "ask", "history": "before"}))];
+        let tables = [
+            table(json!({"prompt": "question"})),
+            table(json!({"files": [&file], "prompt": "ask", "history": "before"})),
+        ];
         assert_eq!(Columns::of(&tables, &file, Purpose::Train).unwrap(), tables[1]);
         let error = Columns::of(&tables[..1], &file, Purpose::Train).unwrap_err().to_string();
-        assert!(error.contains("`dataset_columns` names [\"question\"], expected some of [\"ask\", \"before\"]"), "{error}");
+        assert!(
+            error.contains("`dataset_columns` names [\"question\"], expected some of [\"ask\", \"before\"]"),
+            "{error}"
+        );
     }
 
     #[test]

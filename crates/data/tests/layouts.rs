@@ -448,7 +448,8 @@ fn sides_whose_later_questions_differ_are_no_pair() {
         let turns = [("user", "q"), ("assistant", "p"), ("user", question), ("assistant", answer)];
         turns.map(|(role, content)| turn(role, content)).to_vec()
     };
-    let row = |other: &str| serde_json::json!({"chosen": side("what now?", "a"), "rejected": side(other, "b")}).to_string();
+    let row =
+        |other: &str| serde_json::json!({"chosen": side("what now?", "a"), "rejected": side(other, "b")}).to_string();
     let (record, _) = one(&row("what now? "));
     assert_eq!((record.prompt().len(), record.completions()[1].1.len()), (3, 1), "white space is no difference");
     assert!(refusal(&row("and then?")).contains("both sides of a pair begin with the same prompt"));

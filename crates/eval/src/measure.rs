@@ -11,9 +11,7 @@ use smpo_metrics::metric::same_answer::Answer;
 use smpo_metrics::{
     Completion, Corpus, Metric, MetricInfo, Scratch, all, among_metrics, measure_sample, sample_metrics,
 };
-use smpo_results::{
-    FinishReason, Measurement, Measurements, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample,
-};
+use smpo_results::{FinishReason, Measurement, Measurements, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample};
 
 use crate::slices::{ALL, HELD_OUT};
 

@@ -62,11 +62,12 @@ fn own_defaults(baseline: &[Run], candidate: &[Run]) -> Option<String> {
     let arms = [("baseline", differing(&b, &c)), ("candidate", differing(&c, &b))];
     let told: Vec<String> = arms
         .into_iter()
-        .filter_map(|(arm, fields)| Some(format!("the {arm}'s server refused {} and sampled by its own defaults", fields?)))
+        .filter_map(|(arm, fields)| {
+            Some(format!("the {arm}'s server refused {} and sampled by its own defaults", fields?))
+        })
         .collect();
-    (!told.is_empty()).then(|| {
-        format!("{}: the arms were not sampled alike, and a repetition penalty hides loops", told.join("; "))
-    })
+    (!told.is_empty())
+        .then(|| format!("{}: the arms were not sampled alike, and a repetition penalty hides loops", told.join("; ")))
 }
 
 /// A warning of answers that come without prompts: equal ids of two tasks would be paired.

@@ -240,13 +240,15 @@ fn log_probs_refused_by_policy_are_left_out_and_other_403s_end_the_run() {
             let message = "You are not allowed to request logprobs from this model";
             Answer::reply("403 Forbidden", json!({"error": {"message": message}}).to_string())
         }
+        (_, Some("harsh")) => Answer::reply("403 Forbidden", r#"{"error": {"message": "your input was flagged"}}"#),
         (_, Some("closed")) => Answer::reply("403 Forbidden", r#"{"error": {"message": "no access"}}"#),
         _ => chat(json!({"message": {"content": "Five."}, "finish_reason": "stop"}), 3),
     });
     let generator = generator(&server.url);
     assert_eq!(complete(&generator, "p").expect("answered").text, "Five.");
+    assert!(!complete(&generator, "harsh").expect_err("refused").is_fatal(), "a filter speaks of one prompt");
     assert!(complete(&generator, "closed").expect_err("refused").is_fatal());
-    assert_eq!(server.seen().len(), 3);
+    assert_eq!(server.seen().len(), 4);
 }
 
 /// A clock that is ahead, or a server that says "at once" for ever.

@@ -179,9 +179,8 @@ mod tests {
 
     #[test]
     fn intervals_hold_no_value_that_the_metric_cannot_have() {
-        let interval = |id: &str, prompts: &[f64]| {
-            of_prompts(crate::find(id).expect("known"), prompts).expect("some").interval
-        };
+        let interval =
+            |id: &str, prompts: &[f64]| of_prompts(crate::find(id).expect("known"), prompts).expect("some").interval;
         for id in ["gold_nll", "eos_rank_gold", "zlib_ratio"] {
             let found = interval(id, &[0.1, 1.0]);
             assert!(found.low == 0.0 && found.high > 1.0, "{id}: {found:?}");

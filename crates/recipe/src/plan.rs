@@ -449,7 +449,9 @@ mod tests {
     fn runs_of_an_arm_have_seeds_of_their_own() {
         let seeds = |text: &str| -> Vec<String> {
             let plan = planned(text, &Facts::default());
-            let seed = |stage: &Stage| stage.arguments.iter().find_map(|word| word.strip_prefix("--training-seed=")).map(str::to_owned);
+            let seed = |stage: &Stage| {
+                stage.arguments.iter().find_map(|word| word.strip_prefix("--training-seed=")).map(str::to_owned)
+            };
             plan.stages.iter().filter(|stage| stage.kind == Kind::Eval).filter_map(seed).collect()
         };
         let tail = "[[arm]]\nname = \"a\"\nconfig = \"a.toml\"\n[eval]\nsuites = [\"s\"]\n";

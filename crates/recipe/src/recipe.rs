@@ -186,7 +186,9 @@ impl Recipe {
             return Some(problem);
         }
         if !self.arms.is_empty() && self.pairs.as_ref().and_then(|pairs| pairs.get("rows")?.as_str()) == Some("ela") {
-            return Some("pairs: rows: the arms train on pairs.jsonl, which `ela` does not write; remove it, or the arms".into());
+            return Some(
+                "pairs: rows: the arms train on pairs.jsonl, which `ela` does not write; remove it, or the arms".into(),
+            );
         }
         if let Some(problem) = self.eval.as_ref().and_then(|eval| equal_stems(&eval.suites)) {
             return Some(problem);

@@ -57,9 +57,8 @@ pub(crate) fn with_open_thoughts(
         template.render(Conversation { messages: &messages, ..prompt }, false)
     };
     let text = rendered(completion)?;
-    let is_closed = |text: &str| {
-        text.rfind(last.content.trim()).is_some_and(|at| text[..at].trim_end().ends_with(CLOSE))
-    };
+    let is_closed =
+        |text: &str| text.rfind(last.content.trim()).is_some_and(|at| text[..at].trim_end().ends_with(CLOSE));
     if !is_closed(&text) {
         return Ok(None);
     }

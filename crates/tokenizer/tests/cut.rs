@@ -59,7 +59,10 @@ fn an_answer_that_was_cut_ends_with_its_own_last_words() {
             json!({"tool_calls": call(json!("{\"a\": 1"))}),
             "<think>\n\n</think>\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1",
         ),
-        (json!({"tool_calls": call(json!({}))}), "<think>\n\n</think>\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}"),
+        (
+            json!({"tool_calls": call(json!({}))}),
+            "<think>\n\n</think>\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}",
+        ),
     ] {
         assert_eq!(scored(&[cut(fields.clone())]), expected, "{fields}");
         let then = json!({"role": "assistant", "content": "more"});

@@ -66,7 +66,9 @@ pub fn run(args: ScoreArgs) -> Outcome {
     if let Some(dir) = args.files.iter().find(|path| path.is_dir()) {
         let dir = dir.display();
         let files = "a folder of lm-eval has them as samples_*.jsonl";
-        return Err(Failure::user(format!("{dir}: expected a file of completions, got a directory; give its files: {dir}/*.jsonl ({files})")));
+        return Err(Failure::user(format!(
+            "{dir}: expected a file of completions, got a directory; give its files: {dir}/*.jsonl ({files})"
+        )));
     }
     let mut store = Store::beside(&args.out);
     let files = args.files.iter().map(|path| CompletionFile::read(path, args.input_format, &mut store));

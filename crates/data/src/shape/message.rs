@@ -15,7 +15,7 @@ use super::{Remarks, wrong_type};
 use crate::read_error::Problem;
 
 /// Names of the flag that a message is scored or not, beside `weight`.
-const SCORED: [&str; 4] = ["train", "training", "trainable", "loss"];
+const SCORED: [&str; 5] = ["train", "training", "trainable", "loss", "loss_mask"];
 
 /// A place in a row: a field, or an element of its list.
 #[derive(Debug, Clone, Copy)]

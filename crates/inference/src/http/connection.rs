@@ -105,7 +105,9 @@ impl Connection {
             .connect_timeout(CONNECT.min(timeout))
             // After 301, 302 and 303 a POST goes on as a GET, without its body. Another host is not to have the keys.
             .redirect(Policy::custom(|attempt| match (attempt.status().as_u16(), attempt.previous()) {
-                (307 | 308, [.., last]) if attempt.previous().len() <= REDIRECTS && is_same_host(last, attempt.url()) => {
+                (307 | 308, [.., last])
+                    if attempt.previous().len() <= REDIRECTS && is_same_host(last, attempt.url()) =>
+                {
                     attempt.follow()
                 }
                 _ => attempt.stop(),
@@ -141,8 +143,11 @@ impl Connection {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let limit = Duration::from_secs_f64(self.config.timeout_secs);
-        let bytes = read(response, started + limit)
-            .map_err(|message| Failure { status: Some(status), message, next: Next::Later })?;
+        let bytes = read(response, started + limit).map_err(|message| Failure {
+            status: Some(status),
+            message,
+            next: Next::Later,
+        })?;
         Ok(Answered { status, headers, bytes })
     }
 
@@ -176,6 +181,8 @@ impl Connection {
                 message += &self.address.missing_version();
                 Next::Stop
             }
+            // a filter's word on this prompt alone
+            403 if ["flagged", "moderation"].iter().any(|word| message.to_lowercase().contains(word)) => Next::GiveUp,
             401 | 402 | 403 | 410 | 501 => Next::Stop,
             _ => Next::GiveUp,
         };

@@ -66,7 +66,7 @@ impl Refusal {
         Some(Refusal { message: line(&message), status: codes.into_iter().find_map(status) })
     }
 
-    /// What a refusing response says, for words to be looked for in: without the request, or parts of it, that it quotes.
+    /// Text of a refusing response in which words are looked for: without the request, or parts of it, that it quotes.
     /// `texts` are those of the request's messages.
     pub fn said<'a>(bytes: &[u8], texts: impl Iterator<Item = &'a str>) -> String {
         let mut said = match json::parse(bytes) {
@@ -218,9 +218,15 @@ mod tests {
     fn a_quoted_request_is_no_part_of_what_is_said() {
         let said = |body: &str| Refusal::said(body.as_bytes(), ["Plant a seed, compare top_p with min_p."].into_iter());
         for (body, expected) in [
-            (r#"{"detail":[{"msg":"bad","loc":["body","top_k"],"input":{"seed":1},"ctx":{"min_p":0}}]}"#, ["top_k", "bad"]),
+            (
+                r#"{"detail":[{"msg":"bad","loc":["body","top_k"],"input":{"seed":1},"ctx":{"min_p":0}}]}"#,
+                ["top_k", "bad"],
+            ),
             (r#"{"error":{"message":"flagged: Plant a seed, compare top_p with min_p. top_k bad"}}"#, ["top_k", "bad"]),
-            ("[{'msg': 'bad', 'input': {'seed': 1, 'a': ['}', \"min_p'\"]}, 'loc': ('body', 'top_k')}]", ["top_k", "bad"]),
+            (
+                "[{'msg': 'bad', 'input': {'seed': 1, 'a': ['}', \"min_p'\"]}, 'loc': ('body', 'top_k')}]",
+                ["top_k", "bad"],
+            ),
             ("top_k bad [type=missing, input_value={'min_p': 0.0, 'seed...}, input_type=dict]", ["top_k", "bad"]),
         ] {
             let said = said(body);

@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn user_and_password_are_hidden_as_they_are_spelt_and_sent() {
         let url = Url::parse("http://user:p%40ssw0rd!x@host/v1").unwrap();
-        let secrets = Secrets::read(&HttpConfig { api_key_env: "NO_SUCH_VARIABLE".into(), ..HttpConfig::default() }, &url).unwrap();
+        let secrets =
+            Secrets::read(&HttpConfig { api_key_env: "NO_SUCH_VARIABLE".into(), ..HttpConfig::default() }, &url)
+                .unwrap();
         let text = "Basic dXNlcjpwQHNzdzByZCF4, p@ssw0rd!x, p%40ssw0rd!x";
         assert_eq!(secrets.redact(text), "Basic [key], [key], [key]");
     }

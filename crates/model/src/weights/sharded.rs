@@ -90,7 +90,9 @@ impl WeightFiles {
             }
             // Tensors of the shard that are not in the index are included, so that they are refused by name.
             for name in file.names() {
-                if let Some(first) = by_name.get(&name).map(|place: &Place| files[place.file].path().display().to_string()) {
+                if let Some(first) =
+                    by_name.get(&name).map(|place: &Place| files[place.file].path().display().to_string())
+                {
                     let reason = format!("tensor `{name}` is in {first} too; expected it once");
                     return Err(ModelError::Safetensors { path: file.path().to_path_buf(), reason });
                 }

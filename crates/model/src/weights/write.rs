@@ -165,6 +165,9 @@ mod tests {
         write(&[1.0, 65504.0], WeightDtype::F16).unwrap();
         write(&[1.0, 7e4], WeightDtype::Bf16).unwrap();
         let error = write(&[1.0, 7e4], WeightDtype::F16).unwrap_err().to_string();
-        assert!(error.contains("tensor `w`: expected values that float16 has, got one beyond 65504 at index 1"), "{error}");
+        assert!(
+            error.contains("tensor `w`: expected values that float16 has, got one beyond 65504 at index 1"),
+            "{error}"
+        );
     }
 }

@@ -40,7 +40,9 @@ mod tests {
         assert_eq!(grade("A form like [[9]] is asked for; mine is [[ 7.5 ]]\n"), Some(7.5));
         assert_eq!(grade("8"), Some(8.0));
         assert_eq!(grade("<think>[[2]] perhaps</think>[[6]]"), Some(6.0));
-        for nonsense in ["", "eight", "[[11]]", "[[0]]", "[[NaN]]", "[[8", "I give 8 of 10", "[[8]] but [[?]]", "<think>[[2]], or"] {
+        for nonsense in
+            ["", "eight", "[[11]]", "[[0]]", "[[NaN]]", "[[8", "I give 8 of 10", "[[8]] but [[?]]", "<think>[[2]], or"]
+        {
             assert_eq!(grade(nonsense), None, "{nonsense}");
         }
     }

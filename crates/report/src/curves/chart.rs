@@ -75,7 +75,10 @@ impl Chart {
         let first =
             all().find(|point| point.value != 0.0).or_else(|| all().next().filter(|_| name.starts_with("probe/")))?;
         let axes = Axes::new(first, all());
-        let curves = found.iter().map(|(index, run, points)| axes.curve(class(*index), run, points, SET.contains(&name))).collect();
+        let curves = found
+            .iter()
+            .map(|(index, run, points)| axes.curve(class(*index), run, points, SET.contains(&name)))
+            .collect();
         let width = |ticks: &[f64]| ticks[1] - ticks[0];
         let Axes { values, steps, end } = &axes;
         Some(Chart {

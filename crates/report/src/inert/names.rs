@@ -17,7 +17,8 @@ pub fn apart(names: &[&str], limit: usize) -> Vec<String> {
     let middle: Vec<String> = whole.iter().map(|name| in_the_middle(name, limit)).collect();
     let mut alike: HashMap<&str, Vec<usize>> = HashMap::new();
     middle.iter().enumerate().for_each(|(index, name)| alike.entry(name).or_default().push(index));
-    let clash = |index: usize| alike[middle[index].as_str()].iter().copied().find(|&other| whole[other] != whole[index]);
+    let clash =
+        |index: usize| alike[middle[index].as_str()].iter().copied().find(|&other| whole[other] != whole[index]);
     let shown = |index: usize| match clash(index) {
         None => middle[index].clone(),
         Some(other) => around_difference(&whole[index], &whole[other], limit),

@@ -115,7 +115,10 @@ fn data(origin: &Path) -> Vec<PartHash> {
     let files = recorded["files"].as_array().map(Vec::as_slice).unwrap_or_default();
     let file = |file: &serde_json::Value| {
         let name = Path::new(file["file"].as_str()?).file_name()?.to_string_lossy().into_owned();
-        Some(PartHash { part: format!("rows of {name} as the loss reads them"), hash: file["rows"].as_str()?.to_owned() })
+        Some(PartHash {
+            part: format!("rows of {name} as the loss reads them"),
+            hash: file["rows"].as_str()?.to_owned(),
+        })
     };
     files.iter().filter_map(file).collect()
 }

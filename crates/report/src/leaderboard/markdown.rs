@@ -215,7 +215,8 @@ fn origins(out: &mut String, board: &Board) {
         let training = if run.training_seed.is_empty() { "–" } else { &run.training_seed };
         let seed = if run.seed.is_empty() { "–" } else { &run.seed };
         let samples = run.samples.as_ref().map(|link| format!("[file]({link})")).unwrap_or_else(|| "–".to_owned());
-        let own: Vec<String> = run.own.iter().map(|f| format!("; {} {}", text(&f.field), code_in_cell(&f.value))).collect();
+        let own: Vec<String> =
+            run.own.iter().map(|f| format!("; {} {}", text(&f.field), code_in_cell(&f.value))).collect();
         let _ = writeln!(
             out,
             "| {} | {}{} | {weights} | {training} | {seed} | {samples} |",

@@ -59,7 +59,9 @@ fn sample_files(board: &Path) -> Vec<String> {
     let boards = read.as_ref().and_then(|read| read["boards"].as_array()).into_iter().flatten();
     let entries = boards.flat_map(|board| board["entries"].as_array()).flatten();
     let files = entries.flat_map(|entry| entry["sample_files"].as_array()).flatten();
-    let own = |file: &str| file.strip_prefix("samples/").is_some_and(|name| !name.contains(['/', '\\']) && name.ends_with(".jsonl"));
+    let own = |file: &str| {
+        file.strip_prefix("samples/").is_some_and(|name| !name.contains(['/', '\\']) && name.ends_with(".jsonl"))
+    };
     files.filter_map(|file| Some(file.as_str()?.to_owned())).filter(|file| own(file)).collect()
 }
 

@@ -113,7 +113,9 @@ fn stops(board: &Board, names: &Names<'_>) -> Finding {
     let rows = by_value(board, "eos_rate");
     let found = match ends(&rows) {
         Some([_, 0.0]) => Some(none(QUESTION, "no completion of any model ends by itself before the cap")),
-        Some([low, high]) => extremes(QUESTION, &rows, [high, low], "of completions end by themselves before the cap", names),
+        Some([low, high]) => {
+            extremes(QUESTION, &rows, [high, low], "of completions end by themselves before the cap", names)
+        }
         None => None,
     };
     let untold = untold_ends(board, names);

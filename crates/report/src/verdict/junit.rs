@@ -88,7 +88,8 @@ fn cases(verdict: &Verdict) -> Vec<Case> {
     let red = Red::of(verdict);
     let rows = rows(verdict);
     // readers keep one case of a name: a metric with several rules has its bound in it
-    let twice = |row: &Row| rows.iter().filter(|other| (&other.id, &other.slice_id) == (&row.id, &row.slice_id)).count() > 1;
+    let twice =
+        |row: &Row| rows.iter().filter(|other| (&other.id, &other.slice_id) == (&row.id, &row.slice_id)).count() > 1;
     let judged = rows.iter().map(|row| {
         let decides = match red {
             Red::Nothing => false,

@@ -77,7 +77,9 @@ pub(crate) fn train(
         let tokens = tokenizer.encode_text(text)?.len();
         if tokens > prompt.length {
             let kept = prompt.length;
-            watch(Event::Note(&format!("`prompt.init` has {tokens} tokens, of which the first {kept} are taken (`prompt.length`)")));
+            watch(Event::Note(&format!(
+                "`prompt.init` has {tokens} tokens, of which the first {kept} are taken (`prompt.length`)"
+            )));
         }
     }
     let mut run = Run::new(config, prompt, objective, &tokenizer, &rows, &dir)?;

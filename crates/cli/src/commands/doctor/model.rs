@@ -107,7 +107,11 @@ fn beyond_embedding(tokenizer: &ChatTokenizer, rows: usize) -> Vec<Check> {
     let tokens = tokenizer.tokenizer().get_vocab_size(true);
     if checks.is_empty() && tokens > rows {
         let found = format!("{tokens} tokens, and the embedding has {rows} rows");
-        checks.push(Check::warning("tokenizer", found, "texts with the tokens beyond are refused: is it this model's tokenizer?"));
+        checks.push(Check::warning(
+            "tokenizer",
+            found,
+            "texts with the tokens beyond are refused: is it this model's tokenizer?",
+        ));
     }
     checks
 }
