@@ -173,6 +173,8 @@ impl Connection {
                 message = format!("it has moved to {target}; give that address");
                 Next::Stop
             }
+            // a filter's word on this prompt alone
+            403 if ["flagged", "moderation"].iter().any(|word| message.to_lowercase().contains(word)) => Next::GiveUp,
             401 | 403 if self.secrets.is_anonymous() => {
                 message += &format!("; no key was sent: {} is not set", self.config.api_key_env);
                 Next::Stop
@@ -181,8 +183,6 @@ impl Connection {
                 message += &self.address.missing_version();
                 Next::Stop
             }
-            // a filter's word on this prompt alone
-            403 if ["flagged", "moderation"].iter().any(|word| message.to_lowercase().contains(word)) => Next::GiveUp,
             401 | 402 | 403 | 410 | 501 => Next::Stop,
             _ => Next::GiveUp,
         };
