@@ -193,6 +193,7 @@ REAL = [
     ("lengths-equal", "", "SmolLM2, as long"),
     ("mirrored", "", "SmolLM2, rejected longer"),
     ("own", "", "SmolLM2, its own completions"),
+    ("mixed", "", "SmolLM2, shorter and its own"),
     ("gemma", "shorter-0.0002", "Gemma 3, rejected shorter"),
     ("gemma", "shorter-5e-05", "the same, a quarter of the rate"),
 ]
