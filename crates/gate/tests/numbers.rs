@@ -441,4 +441,18 @@ fn arms_are_named_by_what_their_runs_share() {
     other.manifest.suite.name = "other".into();
     assert_eq!(verdict(&rules, vec![plain("a")], vec![other]).suite, None);
     assert!(verdict(&rules, vec![plain("a")], vec![plain("b")]).notes.is_empty());
+    // servers that sampled by defaults of their own, one of them by more
+    let served = |name: &str, fields: &[&str]| {
+        let mut run = plain(name);
+        let own_defaults = fields.iter().map(|field| (*field).to_owned()).collect();
+        run.manifest.observed.server = Some(smpo_results::ServerInfo { own_defaults, ..Default::default() });
+        run
+    };
+    let [a, b] = [served("a", &["top_k"]), served("b", &["top_k", "repetition_penalty"])];
+    assert_eq!(
+        verdict(&rules, vec![a], vec![b]).notes,
+        ["the candidate's server refused repetition_penalty and sampled by its own defaults: the arms were not sampled alike, \
+          and a repetition penalty hides loops"]
+    );
+    assert!(verdict(&rules, vec![served("a", &["top_k"])], vec![served("b", &["top_k"])]).notes.is_empty());
 }
