@@ -451,8 +451,10 @@ fn arms_are_named_by_what_their_runs_share() {
     let [a, b] = [served("a", &["top_k"]), served("b", &["top_k", "repetition_penalty"])];
     assert_eq!(
         verdict(&rules, vec![a], vec![b]).notes,
-        ["the candidate's server refused repetition_penalty and sampled by its own defaults: the arms were not sampled alike, \
-          and a repetition penalty hides loops"]
+        [
+            "the candidate's server refused repetition_penalty and sampled by its own defaults: the arms were not sampled alike, \
+          and a repetition penalty hides loops"
+        ]
     );
     assert!(verdict(&rules, vec![served("a", &["top_k"])], vec![served("b", &["top_k"])]).notes.is_empty());
 }

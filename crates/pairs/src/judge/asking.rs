@@ -82,7 +82,8 @@ pub(super) struct Round<'a, 'q> {
     pub mode: Mode,
     pub open: &'a [&'q Question],
     pub journal: &'a mut Journal,
-    /// Questions with a decision, of earlier rounds too.
+    /// Questions with a decision, before this round and now.
+    before: usize,
     pub done: usize,
     pub total: usize,
     pub on_event: &'a mut dyn FnMut(JudgeEvent<'_>) -> ControlFlow<()>,
@@ -98,13 +99,25 @@ impl<'a, 'q> Round<'a, 'q> {
     pub fn new(
         mode: Mode,
         open: &'a [&'q Question],
-        total: usize,
+        (done, total): (usize, usize),
         journal: &'a mut Journal,
         on_event: &'a mut dyn FnMut(JudgeEvent<'_>) -> ControlFlow<()>,
     ) -> Self {
-        let done = total - open.len();
         let failed = Vec::new();
-        Self { mode, open, journal, done, total, on_event, stopped: false, failed, failures: 0, outcome: Ok(()) }
+        let before = done;
+        Self {
+            mode,
+            open,
+            journal,
+            before,
+            done,
+            total,
+            on_event,
+            stopped: false,
+            failed,
+            failures: 0,
+            outcome: Ok(()),
+        }
     }
 
     fn tell(&mut self, event: JudgeEvent<'_>) -> ControlFlow<()> {
@@ -133,7 +146,7 @@ impl<'a, 'q> Round<'a, 'q> {
                 self.failures += 1;
                 let lasting = matches!(last.fault(), Fault::Request | Fault::Refused);
                 self.failed.push(Failed { question: self.open[index].hash.clone(), reason: last.reason(), lasting });
-                let fatal = last.is_fatal() && self.done == self.total - self.open.len();
+                let fatal = last.is_fatal() && self.done == self.before;
                 if (fatal || self.failures >= MAX_FAILURES_IN_A_ROW) && self.outcome.is_ok() {
                     self.outcome = Err(PairsError::Judge { count: self.failures, last });
                     return ControlFlow::Break(());

@@ -121,6 +121,7 @@ impl Judge {
         let mut journal = Journal::open(journal)?;
         let mut stopped = false;
         let mut failed: BTreeMap<String, Failed> = BTreeMap::new();
+        let distinct: HashSet<&str> = questions.iter().map(|question| question.hash.as_str()).collect();
         for attempt in 0..self.attempts.max(1) {
             // equal completions make equal questions, which are asked once
             let mut once = HashSet::new();
@@ -133,8 +134,9 @@ impl Judge {
             if open.is_empty() || stopped {
                 break;
             }
+            let done = distinct.iter().filter(|hash| journal.verdict(hash).is_some()).count();
             let requests = open.iter().map(|question| self.request(question, attempt)).collect();
-            let mut round = Round::new(self.template.mode(), &open, questions.len(), &mut journal, on_event);
+            let mut round = Round::new(self.template.mode(), &open, (done, distinct.len()), &mut journal, on_event);
             judges.ask(requests, &mut round)?;
             stopped = round.stopped;
             failed.extend(round.failed.into_iter().map(|failed| (failed.question.clone(), failed)));
