@@ -98,12 +98,8 @@ impl Columns {
         let mut files = Files::open(files)?;
         let mut found = BTreeSet::new();
         while let Some(row) = files.next_row(|rows| rows.next_columns()) {
-            let row = match row {
-                Ok(row) => row,
-                // told by the reading that follows
-                Err(error) if error.is_row() => continue,
-                Err(_) => return Ok(()),
-            };
+            // an error is told by the reading that follows
+            let Ok(row) = row else { return Ok(()) };
             missing.retain(|column| !row.contains_key(*column));
             if missing.is_empty() {
                 return Ok(());
@@ -235,6 +231,18 @@ mod tests {
         });
         assert_eq!(renamed(columns, row), expected);
         assert_eq!(renamed(json!({}), json!({"prompt": "q"})), json!({"prompt": "q"}));
+    }
+
+    #[test]
+    fn each_name_of_a_message_is_enough() {
+        for (columns, message) in [
+            (json!({"role": "who"}), json!({"who": "user", "content": "q"})),
+            (json!({"content": "says"}), json!({"role": "user", "says": "q"})),
+            (json!({"roles": {"customer": "user"}}), json!({"role": "customer", "content": "q"})),
+        ] {
+            let expected = json!({"messages": [{"role": "user", "content": "q"}]});
+            assert_eq!(renamed(columns, json!({"messages": [message]})), expected);
+        }
     }
 
     #[test]

@@ -96,6 +96,12 @@ fn a_completion_with_both_labels_and_quoted_arguments_are_found() {
     let rows = [call(json!({"a": 1})), call(json!("{\"a\": 2}")), call(json!("plain"))].join("\n");
     let report = check(file(&rows).path(), Some(&tokenizer), &FULL, &Preparation::default(), &go_on).unwrap().unwrap();
     assert_eq!(found(&report), BTreeMap::from([("arguments_quoted", vec![2])]), "{:#?}", report.findings);
+    // a template that writes the text as it is
+    std::fs::write(dir.path().join("chat_template.jinja"), template.replace(" | tojson", "")).unwrap();
+    let tokenizer = ChatTokenizer::from_model_dir(dir.path()).unwrap();
+    let rows = [call(json!("{\"a\": 2}")), call(json!("say \"a\""))].join("\n");
+    let report = check(file(&rows).path(), Some(&tokenizer), &FULL, &Preparation::default(), &go_on).unwrap().unwrap();
+    assert_eq!(found(&report), BTreeMap::new(), "{:#?}", report.findings);
 }
 
 #[test]

@@ -437,8 +437,26 @@ fn a_text_after_an_open_transcript_begins_without_its_space() {
         let (record, _) = one(row);
         assert_eq!(record.completions()[0].1[0].content, "a", "{row}");
     }
-    let (record, _) = one(r#"{"prompt": "q", "chosen": " a", "rejected": " b"}"#);
-    assert_eq!(record.completions()[0].1[0].content, " a");
+    for row in [
+        r#"{"prompt": "q", "chosen": " a", "rejected": " b"}"#,
+        r#"{"prompt": "Write as\n\nAssistant:", "chosen": " a", "rejected": " b"}"#,
+    ] {
+        let (record, _) = one(row);
+        assert_eq!(record.completions()[0].1[0].content, " a", "{row}");
+    }
+}
+
+#[test]
+fn a_margin_is_a_number_or_its_text() {
+    let margin = |margin: &str| {
+        let (record, remarks) =
+            one(&format!(r#"{{"prompt": "q", "chosen": "a", "rejected": "b", "margin": {margin}}}"#));
+        let Record::Pair(pair) = record else { panic!("a pair") };
+        (pair.margin.and_then(|margin| margin.as_f64()), remarks.unread)
+    };
+    assert_eq!(margin("0.5"), (Some(0.5), vec![]));
+    assert_eq!(margin("\" 0.5 \""), (Some(0.5), vec![]));
+    assert_eq!(margin("\"large\""), (None, vec!["margin".to_owned()]));
 }
 
 #[test]
