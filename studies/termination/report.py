@@ -236,6 +236,7 @@ def by_prompt(rows, cell, baseline, key):
         {prompt: value - before[prompt] for prompt, value in values.items() if prompt in before}
         for seed, values in of(cell).items()
         for before in [other.get(seed) or other[None]]
+        if before  # a seed that the baseline does not have says nothing of the difference
     ]
     return len(table), *stats.crossed(table)
 
