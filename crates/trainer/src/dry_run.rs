@@ -127,9 +127,12 @@ pub fn dry_run(
             None
         }
     };
+    let mut held_out_of_train = 0;
     if let Some(rows) = &rows {
         watch(Event::Data(rows));
-        preflight::remark_on_held_out(rows).iter().for_each(|remark| watch(Event::Note(remark)));
+        held_out_of_train = rows.held_out_of_train();
+        let remark = preflight::remark_on_held_out(held_out_of_train, rows.held_out.len());
+        remark.iter().for_each(|remark| watch(Event::Note(remark)));
         if let Some(remark) = preflight::remark_on_warm_up(config, config.total_steps(rows.train.len())) {
             watch(Event::Note(&remark));
         }
@@ -138,7 +141,7 @@ pub fn dry_run(
         }
     }
     errors.extend(rows.iter().filter_map(|rows| preflight::partners(&objective, &rows.train).err()));
-    outcome(config, &model_config, budget, reports, rows, errors).map(Some)
+    outcome(config, &model_config, budget, reports, rows, held_out_of_train, errors).map(Some)
 }
 
 /// Checks that a run which has begun, or is finished, goes on with these rows and this configuration.
@@ -175,6 +178,7 @@ fn outcome(
     budget: MemoryBudget,
     data: Vec<CheckReport>,
     rows: Option<Rows>,
+    held_out_of_train: usize,
     mut errors: Vec<TrainError>,
 ) -> Result<DryRun, TrainError> {
     let spec = model_config.spec();
@@ -191,7 +195,7 @@ fn outcome(
     let counts = |rows: &Rows| RowCounts {
         train: rows.train.len(),
         held_out: rows.held_out.len(),
-        held_out_of_train: rows.held_out_of_train(),
+        held_out_of_train,
         truncated: rows.truncated,
         unfinished: rows.unfinished,
         degenerate: rows.degenerate,

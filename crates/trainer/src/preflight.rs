@@ -1,6 +1,6 @@
 //! Checks before the first step: findings of the data check, token ids, prompts, memory.
 
-use smpo_data::{CheckReport, OnBadRows, Row, Rows, Rule, Severity};
+use smpo_data::{CheckReport, OnBadRows, Row, Rule, Severity};
 use smpo_losses::Objective;
 use smpo_model::DecoderSpec;
 
@@ -53,9 +53,8 @@ pub fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabulary: usi
     Ok(())
 }
 
-/// Remark on held-out rows that are trained on.
-pub(crate) fn remark_on_held_out(rows: &Rows) -> Option<String> {
-    let (known, all) = (rows.held_out_of_train(), rows.held_out.len());
+/// Remark on held-out rows of which some are trained on.
+pub(crate) fn remark_on_held_out(known: usize, all: usize) -> Option<String> {
     (known > 0).then(|| {
         format!(
             "{known} of {all} held-out rows are trained on too: the held-out loss says less of new rows than it seems; \

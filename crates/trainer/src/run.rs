@@ -265,7 +265,9 @@ impl Run<'_> {
         preflight::check_findings(config.data_check, config.on_bad_rows, &files.reports)?;
         let rows = files.rows()?;
         watch(Event::Data(&rows));
-        preflight::remark_on_held_out(&rows).iter().for_each(|remark| watch(Event::Note(remark)));
+        preflight::remark_on_held_out(rows.held_out_of_train(), rows.held_out.len())
+            .iter()
+            .for_each(|remark| watch(Event::Note(remark)));
         Ok(Some(rows))
     }
 

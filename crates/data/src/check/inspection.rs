@@ -179,8 +179,6 @@ impl Inspection {
             if let Some(part) = dropped::of_answers(record.conversation(), messages, text, tokenizer.template()) {
                 self.add(Rule::AnswerDropped, format!("{name}: {part}"));
             }
-        }
-        for ((name, messages), text) in record.completions().iter().zip(&encoded.texts) {
             if let Some(arguments) = messages.iter().find_map(|message| quoted_arguments(message, text)) {
                 self.add(Rule::ArgumentsQuoted, format!("{name}: {arguments}"));
             }

@@ -215,6 +215,13 @@ impl Shared {
         }
     }
 
+    /// Everybody's refusals, and those that a request has `learned`.
+    fn known(&self, learned: &Refusals) -> Refusals {
+        let mut known = lock(&self.refusals).clone();
+        known.join(learned.clone());
+        known
+    }
+
     /// One attempt; what its refusal names is added to `learned`.
     fn attempt(
         &self,
@@ -223,8 +230,7 @@ impl Shared {
         without_logprobs: bool,
         learned: &mut Refusals,
     ) -> Result<Completion, Failure> {
-        let mut known = lock(&self.refusals).clone();
-        known.join(learned.clone());
+        let known = self.known(learned);
         let refusals = if without_logprobs { known.clone().without_logprobs() } else { known.clone() };
         let config = &self.connection.config;
         let body = body(config, request, input, &refusals);
@@ -269,21 +275,19 @@ impl Shared {
         bytes: &[u8],
     ) -> Failure {
         let refused = self.connection.refused((status, code), headers, bytes);
-        let said = Refusal::said(bytes, request.messages.iter().map(|message| message.content.as_str()));
+        let said = || Refusal::said(bytes, request.messages.iter().map(|message| message.content.as_str()));
         let may_name = match code {
             400 | 422 => true,
             // "You are not allowed to request logprobs from this model"
-            403 => said.contains("logprobs"),
+            403 => said().contains("logprobs"),
             // llama-cpp-python answers so to a field out of its range
             500 => is_validation(bytes),
             _ => false,
         };
         // Another request in flight has learned since: this refusal may be of what is no longer sent.
-        let mut known = lock(&self.refusals).clone();
-        known.join(learned.clone());
         let changed = may_name
-            && (known != *sent || {
-                let more = sent.learn(&said, &request.sampler, &self.connection.config.extra_body);
+            && (self.known(learned) != *sent || {
+                let more = sent.learn(&said(), &request.sampler, &self.connection.config.extra_body);
                 more.map(|more| learned.join(more)).is_some()
             });
         Failure { next: if changed { Next::Changed } else { refused.next }, ..refused }

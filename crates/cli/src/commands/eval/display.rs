@@ -81,7 +81,10 @@ impl<'a> Display<'a> {
                 self.say("one request at a time, since concurrent ones were not checked; --concurrency N allows more");
             }
             Event::Failed { failed, total } => {
-                self.say(&format!("the engine failed on {failed} of {total} samples; the same command retries them (a prompt that is too long fails again)"));
+                self.say(&format!(
+                    "the engine failed on {failed} of {total} samples; the same command retries them (a prompt that is too \
+                     long fails again)"
+                ));
             }
             Event::OtherModel { requested, answered } => self.say(&other_model(&requested, &answered)),
             Event::OwnDefaults(fields) => self.say(&format!(
