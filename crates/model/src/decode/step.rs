@@ -103,6 +103,8 @@ impl PackedDecoder {
     /// An empty sequence that may grow to `room` tokens. A rope that depends on length (LongRoPE) goes by the first feed, so
     /// that one sequence never mixes two sets of frequencies: one that grows beyond [`DecoderSpec::turns_at`] has to be
     /// cleared, and fed again whole.
+    ///
+    /// [`DecoderSpec::turns_at`]: crate::DecoderSpec::turns_at
     pub fn sequence(&self, room: usize) -> Sequence {
         Sequence {
             caches: self
