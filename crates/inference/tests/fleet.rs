@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,7 @@ struct Book {
     at_once: Option<usize>,
     stop_after: Option<usize>,
     waited: usize,
+    refused: Arc<AtomicBool>,
 }
 
 impl Supervisor for Book {
@@ -99,7 +100,10 @@ impl Supervisor for Book {
     fn verdict(&mut self, worker: usize, completions: &[(Arc<Request>, Completion)]) -> Verdict {
         assert_eq!(completions.len(), 3);
         match self.foreign.contains(&worker) {
-            true => Verdict::Refused("another model".into()),
+            true => {
+                self.refused.store(true, Ordering::SeqCst);
+                Verdict::Refused("another model".into())
+            }
             false => Verdict::Admitted(self.at_once.unwrap_or(usize::MAX)),
         }
     }
@@ -146,7 +150,7 @@ fn the_slow_one_gets_fewer_and_everything_is_done_once() {
             answer(request)
         })
     };
-    let (ending, book) = run(vec![paced(1), paced(30)], 200, Book::default());
+    let (ending, book) = run(vec![paced(1), paced(60)], 200, Book::default());
     assert_eq!((ending, book.results.len(), book.failed()), (Ending::Complete, 200, 0));
     assert!(book.by(1) > 0 && book.by(1) * 4 < book.by(0), "{} {}", book.by(0), book.by(1));
     for (index, (_, result)) in &book.results {
@@ -167,8 +171,17 @@ fn another_model_takes_no_request_and_a_hanging_trial_holds_up_nobody() {
         answer(request)
     });
     let book = Book { tried: true, foreign: [1].into(), ..Book::default() };
+    let refused = book.refused.clone();
+    // The last requests wait for the verdict: a run that ends before it has no news.
+    let patient = worker(2, move |asked, request: &Request| {
+        let begun = Instant::now();
+        while asked > 40 && !refused.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(4) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        answer(request)
+    });
     let started = Instant::now();
-    let (ending, book) = run(vec![worker(2, |_, request| answer(request)), other, mute], 50, book);
+    let (ending, book) = run(vec![patient, other, mute], 50, book);
     assert_eq!((ending, book.by(0)), (Ending::Complete, 50));
     assert!(started.elapsed() < Duration::from_secs(5));
     assert!(foreign.lock().expect("whole").iter().all(|id| id.starts_with("trial")));
