@@ -105,6 +105,21 @@ fn a_completion_with_both_labels_and_quoted_arguments_are_found() {
 }
 
 #[test]
+fn completions_of_one_label_are_found() {
+    let row = |prompt: &str, label: bool| json!({"prompt": prompt, "completion": "fine", "label": label}).to_string();
+    let details = |rows: &[String]| {
+        let report = run(rows, None, &Truncation::default());
+        let of_labels = report.findings.iter().filter(|finding| finding.rule == Rule::OneLabel);
+        of_labels.map(|finding| (finding.share, finding.first[0].detail.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(details(&[row("a", true), row("b", true)]), [(None, "all 2 are desirable".to_string())]);
+    assert_eq!(details(&[row("a", false), row("b", false)]), [(None, "all 2 are undesirable".to_string())]);
+    assert_eq!(details(&[row("a", true), row("b", false)]), []);
+    assert_eq!(details(&[row("a", true)]), []);
+    assert_eq!(details(&clean()), []);
+}
+
+#[test]
 fn every_row_rule_is_found_on_its_line() {
     let rows = [
         pair("a", "The answer is 4.", "I am fine."),

@@ -21,6 +21,9 @@ pub(crate) struct Inspection {
     /// Of pairs with two different sides: hash of the content with the sides swapped. Of labelled completions: with the other label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swapped: Option<u64>,
+    /// Of labelled completions: true if desirable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<bool>,
     /// Broken rules, each once, with a detail for the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<(Rule, String)>,
@@ -44,6 +47,10 @@ impl Inspection {
             id: record.id().to_string(),
             content: record.content_hash(),
             swapped,
+            label: match record {
+                Record::Unpaired(row) => Some(row.label),
+                _ => None,
+            },
             broken: Vec::new(),
             unread: Vec::new(),
         };

@@ -57,6 +57,14 @@ macro_rules! rules {
                 match self { $(Rule::$name => $what,)+ }
             }
 
+            /// True for a rule that the file breaks as a whole.
+            pub(super) fn is_of_the_file(self) -> bool {
+                matches!(
+                    self,
+                    Rule::DamagedFile | Rule::NoRows | Rule::MixedKinds | Rule::LengthBias | Rule::OneLabel
+                )
+            }
+
             /// True for a rule that rows break one by one, so that the rest is good without those that do.
             pub fn is_of_rows(self) -> bool {
                 !matches!(self, Rule::DamagedFile | Rule::NoRows)
@@ -142,6 +150,10 @@ rules! {
     DegenerateGroup, "degenerate_group", Warning,
         "groups with fewer than two completions, or with one reward for all: they say nothing, and are left out",
         "sample more completions of these prompts, or score them more finely";
+    /// Labelled completions of one label.
+    OneLabel, "one_label", Warning,
+        "labelled completions that are all desirable, or all undesirable: nothing tells the two apart",
+        "give completions of both labels; what is desirable alone is for `loss = \"sft\"`";
     /// Rows that repeat.
     DuplicateRow, "duplicate_row", Warning,
         "rows that say what an earlier row says", "drop the repetitions, unless they are meant as weights";

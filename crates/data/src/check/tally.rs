@@ -49,6 +49,7 @@ pub(crate) struct Tally {
     pairs: u64,
     groups: u64,
     labelled: u64,
+    desirable: u64,
     examples: u64,
     classified: u64,
     /// The first line of each kind.
@@ -124,7 +125,10 @@ impl Tally {
         match inspection.kind {
             RecordKind::Pair => self.pairs += 1,
             RecordKind::Group => self.groups += 1,
-            RecordKind::Labelled => self.labelled += 1,
+            RecordKind::Labelled => {
+                self.labelled += 1;
+                self.desirable += u64::from(inspection.label == Some(true));
+            }
             RecordKind::Example => self.examples += 1,
             RecordKind::Classified => self.classified += 1,
         }
@@ -205,6 +209,10 @@ impl Tally {
             _ => self.add(Rule::MixedKinds, other.unwrap_or(0), found.join(", ")),
         }
         self.commonest_first();
+        if self.labelled > 1 && (self.desirable == 0 || self.desirable == self.labelled) {
+            let label = if self.desirable == 0 { "undesirable" } else { "desirable" };
+            self.add(Rule::OneLabel, 0, format!("all {} are {label}", self.labelled));
+        }
         let (shorter, longer) =
             (self.chosen_length.min(self.rejected_length), self.chosen_length.max(self.rejected_length));
         if longer * 2 > shorter * 3 {
@@ -223,8 +231,7 @@ impl Tally {
         let findings = std::mem::take(&mut self.broken)
             .into_iter()
             .map(|(rule, broken)| {
-                let whole = broken.of_model
-                    || matches!(rule, Rule::DamagedFile | Rule::NoRows | Rule::MixedKinds | Rule::LengthBias);
+                let whole = broken.of_model || rule.is_of_the_file();
                 Finding {
                     rule,
                     severity: rule.severity(),
