@@ -253,9 +253,7 @@ impl<'a> Accumulator<'a> {
 
     /// ∂L/∂ℓ of every terminator by the anchor.
     fn anchor(&self) -> f64 {
-        let Totals { chosen, rejected, grouped, .. } = self.totals;
-        let completions = if grouped > 0 { grouped } else { chosen + rejected };
-        -self.transforms.eos_anchor / completions as f64
+        -self.transforms.eos_anchor / self.totals.completions() as f64
     }
 
     fn eos_anchor_loss(&self) -> Option<f64> {
@@ -353,9 +351,7 @@ impl<'a> Accumulator<'a> {
                 self.statistics.kl.add(divergence, logps.len() as u64);
                 value += share * divergence;
             }
-            if self.transforms.eos_anchor > 0.0 {
-                completion.terminators.iter().for_each(|t| weights[*t] += self.anchor());
-            }
+            completion.terminators.iter().for_each(|t| weights[*t] += self.anchor());
             po_loss += value;
             let mut row = PairEvaluation { po_loss: value * self.totals.pairs as f64, ..PairEvaluation::default() };
             let reward = Some(sum / tokens as f64);

@@ -302,3 +302,34 @@ fn mean_without_eos(completion: &Completion<'_>) -> f64 {
 fn smaller(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     a.into_iter().chain(b).reduce(f64::min)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_divergence_is_part_of_the_objective_and_a_mean_over_tokens() {
+        let mut evaluation = Evaluation {
+            value: 3.0,
+            po_loss: 0.5,
+            sft_chosen_loss: 2.5,
+            sft_rejected_loss: 0.0,
+            eos_anchor_loss: None,
+            pairs: Vec::new(),
+            statistics: Statistics::default(),
+        };
+        evaluation.add_divergence(8.0, 3, 4, 0.25);
+        assert_eq!((evaluation.value, evaluation.po_loss, evaluation.sft_chosen_loss), (3.25, 0.75, 2.5));
+        assert_eq!(evaluation.statistics.named(), [("distill/divergence", 2.0), ("distill/agreement", 0.75)]);
+    }
+
+    #[test]
+    fn the_reward_of_a_side_is_its_own_or_the_mean_of_its_members() {
+        let member = |advantage, reward| MemberEvaluation { advantage, reward, ..MemberEvaluation::default() };
+        let group = vec![member(1.0, 5.0), member(0.0, 8.0), member(-1.0, 3.0)];
+        let of_group = PairEvaluation { group, ..PairEvaluation::default() };
+        assert_eq!([Side::Chosen, Side::Rejected].map(|side| of_group.reward(side)), [Some(6.5), Some(3.0)]);
+        let pair = PairEvaluation { chosen_reward: Some(-0.5), ..PairEvaluation::default() };
+        assert_eq!([Side::Chosen, Side::Rejected].map(|side| pair.reward(side)), [Some(-0.5), None]);
+    }
+}

@@ -16,7 +16,7 @@ use crate::entropy::TokenEntropy;
 use crate::error::{BatchError, ConfigError};
 use crate::factors::Factors;
 use crate::likelihood::Likelihood;
-use crate::logistic::{MAX_EXPONENT, NEAREST_TO_ONE, log1mexp};
+use crate::logistic::{MAX_EXPONENT, NEAREST_TO_ONE};
 use crate::pooled::PooledLoss;
 use crate::reduction::Reduction;
 use crate::state::LossState;
@@ -238,21 +238,6 @@ pub enum TokenFunction {
         /// At least 1.
         power: f64,
     },
-}
-
-impl TokenFunction {
-    /// Value and derivative at ℓ.
-    pub fn at(self, logp: f64) -> (f64, f64) {
-        match self {
-            Self::Unlikelihood => {
-                let inside = logp.min(-NEAREST_TO_ONE);
-                // p / (1 − p)
-                let derivative = 1.0 / (-inside).exp_m1();
-                (-log1mexp(inside) + derivative * (logp - inside), derivative)
-            }
-            Self::SoftFloor { threshold, power } => soft_floor(logp, threshold, power),
-        }
-    }
 }
 
 /// Tokens of a block. Their probabilities 1 − p can be multiplied before one logarithm: the least product is (2⁻²⁴)³².

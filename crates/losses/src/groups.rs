@@ -104,8 +104,8 @@ impl<'a> Members<'a> {
             }
             for (index, one) in members.iter().enumerate() {
                 for other in members[..index].iter().filter(|other| other.advantage != one.advantage) {
-                    let agree = (one.reward > other.reward) == (one.advantage > other.advantage);
-                    statistics.accuracy.push(if agree && one.reward != other.reward { 1.0 } else { 0.0 });
+                    let agree = one.reward.partial_cmp(&other.reward) == one.advantage.partial_cmp(&other.advantage);
+                    statistics.accuracy.push(if agree { 1.0 } else { 0.0 });
                 }
             }
             let rewards = group.group.iter().map(|member| member.reward);

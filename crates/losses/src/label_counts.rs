@@ -104,7 +104,9 @@ mod tests {
         assert_eq!(counts.accuracy.value(), Some(0.6));
         assert!((counts.macro_f1().unwrap() - 2.0 / 3.0).abs() < 1e-15);
         assert!((counts.micro_f1().unwrap() - 0.6).abs() < 1e-15);
-        assert_eq!(LabelCounts::new(4, false).macro_f1(), None);
+        for nothing in [LabelCounts::new(4, false), LabelCounts::new(4, true)] {
+            assert_eq!((nothing.macro_f1(), nothing.micro_f1()), (None, None));
+        }
     }
 
     /// y = [[1, 1, 0], [0, 0, 0], [0, 1, 0]], found [[1, 0, 0], [0, 0, 1], [0, 1, 0]].

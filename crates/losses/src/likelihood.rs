@@ -54,3 +54,37 @@ impl Likelihood {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_loss_of_a_token_has_the_value_and_the_derivative_of_its_formula() {
+        // p = ½ and ¼, H = 1.5 and 0.75: H/3 = ½ and ¼
+        let (ln2, end) = (std::f64::consts::LN_2, [false, true]);
+        let logps = [-ln2, -2.0 * ln2];
+        let completion = Completion::new(&logps, &end).with_entropy(&[1.5, 0.75]);
+        for (likelihood, derivatives, value) in [
+            (Likelihood::Nll, [-1.0, -1.0], 3.0 * ln2),
+            (Likelihood::Scaled, [-0.5, -0.25], ln2),
+            (Likelihood::Probability, [-0.5, -0.25], -0.75),
+            (Likelihood::EntropyScaled { alpha: 1.0 }, [-0.5, -0.25], ln2),
+            (Likelihood::EntropyScaled { alpha: 2.0 }, [-0.25, -0.0625], 0.375 * ln2),
+        ] {
+            let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-14, "{likelihood:?}: {got}");
+            let weights = likelihood.weights(&completion, 2.0);
+            weights.iter().zip(derivatives).for_each(|(weight, derivative)| near(*weight, 2.0 * derivative));
+            near(likelihood.value(&completion, &weights), 2.0 * value);
+        }
+    }
+
+    #[test]
+    fn a_token_without_entropy_has_next_to_no_weight() {
+        for alpha in [0.5, 1.0, 2.0] {
+            let completion = Completion::new(&[-1.0; 3], &[false; 3]).with_entropy(&[0.0, -0.0, -1e-5]);
+            let weights = Likelihood::EntropyScaled { alpha }.weights(&completion, 1.0);
+            assert!(weights.iter().all(|weight| weight.abs() < 1e-100), "{alpha}: {weights:?}");
+        }
+    }
+}

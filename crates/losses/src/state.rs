@@ -72,11 +72,24 @@ mod tests {
         let mut moments = RunningMoments::default();
         moments.update(&[0.25], 0.9);
         assert_eq!(moments.standardized(0.25), 0.0);
+        // one value has no deviation, and leaves the next step's alone: weights 0.09 and 0.1
+        moments.update(&[1.0, 3.0], 0.9);
+        let expected = (3.0 - (0.09 * 0.25 + 0.1 * 2.0) / 0.19) / (0.1 * 2f64.sqrt() / 0.19);
+        assert!((moments.standardized(3.0) - expected).abs() < 1e-12);
     }
 
     #[test]
     fn a_state_of_an_earlier_checkpoint_is_read() {
         let state: LossState = serde_json::from_str(r#"{"rejected": [-1.0], "chosen": []}"#).unwrap();
         assert_eq!(serde_json::to_string(&state).unwrap(), r#"{"rejected":[-1.0],"chosen":[]}"#);
+    }
+
+    #[test]
+    fn margins_that_were_gathered_are_part_of_a_checkpoint() {
+        let mut state = LossState::default();
+        state.margins.update(&[1.0, 3.0], 0.9);
+        let stored = serde_json::to_string(&state).unwrap();
+        assert!(stored.contains("margins"), "{stored}");
+        assert_eq!(serde_json::from_str::<LossState>(&stored).unwrap(), state);
     }
 }

@@ -109,6 +109,7 @@ mod tests {
     fn far_away_it_is_cut_and_at_zero_exact() {
         assert_eq!(exp(-1e9), exp(-700.0));
         assert!(exp(-1e9) > 0.0 && exp(1e9).is_finite());
+        assert_eq!([701.0, 1e9].map(exp), [exp(700.0); 2]);
         assert_eq!((exp(0.0), exp_and_m1(-0.0).1), (1.0, 0.0));
         assert_eq!(exp_and_m1(-1e-300).1, -1e-300);
     }

@@ -4,7 +4,9 @@ mod strategies;
 
 use smpo_losses::loss::kto::{KlBaseline, KtoConfig};
 use smpo_losses::loss::{DpoConfig, SftConfig, SmpoConfig};
-use smpo_losses::{Batch, BatchError, Completion, ConfigError, Loss, LossConfig, LossState, Objective, Pair, Side};
+use smpo_losses::{
+    Batch, BatchError, Completion, ConfigError, Loss, LossConfig, LossState, Member, Objective, Pair, Side,
+};
 use strategies::close;
 
 const END: [bool; 2] = [false, true];
@@ -97,7 +99,9 @@ fn kto_takes_unpaired_examples_and_means_over_completions() {
     assert!(close(unpaired.value, (0.475_020_812_521_06 + 0.450_166_002_687_522) / 2.0, 1e-12));
     let metrics: std::collections::BTreeMap<_, _> = unpaired.metrics().into_iter().collect();
     assert!(close(metrics["rewards/margins"], 0.1 + 0.2, 1e-12), "means of either side, as there are no pairs");
-    assert_eq!((metrics["kl"], metrics["sft_chosen_loss"].is_sign_positive()), (0.0, true));
+    assert_eq!(metrics["kl"], 0.0);
+    let off = ["sft_chosen_loss", "sft_rejected_loss"].map(|part| metrics[part].is_sign_positive());
+    assert_eq!(off, [true, true], "a part that is off is 0 and not −0");
 }
 
 #[test]
@@ -174,4 +178,71 @@ fn an_accuracy_bought_with_the_terminator_shows() {
     assert_eq!(metrics["logps/accuracies"], 1.0);
     assert_eq!(metrics["logps/accuracies_without_eos"], 0.0);
     assert_eq!(metrics["logps/margins"], 1.25);
+}
+
+#[test]
+fn numbers_beside_the_log_probs_that_do_not_fit_are_refused() {
+    let read = |table: &str| objective(toml::from_str::<LossConfig>(table).unwrap());
+    let (dpo, eaft) = (read("kind = \"dpo\""), read("kind = \"sft\"\nloss_type = \"eaft\""));
+    let plain = Completion::new(&[-1.0, -2.0], &END);
+    let length = |field| BatchError::Length { pair: 0, side: Side::Chosen, field, expected: 2, got: 1 };
+    fn refused(objective: &Objective, completion: Completion<'_>) -> BatchError {
+        refusal(objective, &Batch::new(&[chosen_only(completion)]))
+    }
+    let both = [Pair::new(plain.with_reference(&[-1.0]), plain.with_reference(&[-1.0, -1.0]))];
+    assert_eq!(refusal(&dpo, &Batch::new(&both)), length("ref_logps"));
+    assert_eq!(refused(&eaft, plain.with_entropy(&[0.5])), length("top_entropy"));
+    for given in [-0.1, f64::INFINITY] {
+        let entropy = [0.5, given];
+        let error = BatchError::Entropy { pair: 0, side: Side::Chosen, field: "top_entropy", token: 1, given };
+        assert_eq!(refused(&eaft, plain.with_entropy(&entropy)), error);
+    }
+    let rounded = [chosen_only(plain.with_entropy(&[0.5, -5e-5]))];
+    assert!(eaft.evaluate(&Batch::new(&rounded), &mut LossState::default()).is_ok());
+}
+
+#[test]
+fn a_row_of_nothing_and_a_group_for_another_loss_are_refused() {
+    let empty = BatchError::EmptySide { pair: 0, side: Side::Chosen };
+    let read = |table: &str| objective(toml::from_str::<LossConfig>(table).unwrap());
+    assert_eq!(refusal(&read("kind = \"gpo\""), &Batch::new(&[Pair::default()])), empty);
+    let completion = Completion::new(&[-1.0, -2.0], &END).with_reference(&[-1.0, -2.0]);
+    let group = [Member { completion, reward: 1.0 }];
+    assert_eq!(refusal(&read("kind = \"kto\""), &Batch::new(&[Pair::of_group(&group)])), empty);
+}
+
+#[test]
+fn a_tie_is_no_preference() {
+    let side = Completion::new(&[-2.0, -0.5], &END);
+    let got = objective(Loss::Smpo(SmpoConfig::default()))
+        .evaluate(&Batch::new(&[Pair::new(side, side)]), &mut LossState::default())
+        .unwrap();
+    let metrics: std::collections::BTreeMap<_, _> = got.metrics().into_iter().collect();
+    for name in ["logps/accuracies", "logps/accuracies_without_eos", "rewards/accuracies"] {
+        assert_eq!(metrics[name], 0.0, "{name}");
+    }
+}
+
+/// −log(1 − p) has a pole at p = 1, and goes on as a straight line from p = 1 − 2⁻²⁴ on.
+#[test]
+fn the_unlikelihood_of_a_token() {
+    let unlikelihood = objective(toml::from_str::<LossConfig>("kind = \"unlikelihood\"\nsft_weight = 0.0").unwrap());
+    let of = |logp: f64| {
+        let logps = [logp];
+        let pairs = [Pair::new(Completion::new(&[-1.0], &[true]), Completion::new(&logps, &[true]))];
+        let got = unlikelihood.evaluate(&Batch::new(&pairs), &mut LossState::default()).unwrap();
+        (got.value, got.pairs[0].rejected_weights[0])
+    };
+    let steepest = f64::from(1 << 24);
+    let log_steepest = 24.0 * std::f64::consts::LN_2;
+    for (logp, value, weight) in [
+        (0.5f64.ln(), std::f64::consts::LN_2, 1.0),
+        (-2.0, 0.145_413_457_868_859_06, 0.156_517_642_749_665_65),
+        (-1.0 / steepest, log_steepest, steepest),
+        (0.0, log_steepest + 1.0, steepest),
+        (5e-5, log_steepest + 1.0 + 5e-5 * steepest, steepest),
+    ] {
+        let got = of(logp);
+        assert!(close(got.0, value, 1e-6) && close(got.1, weight, 1e-6), "at {logp}: {got:?}");
+    }
 }

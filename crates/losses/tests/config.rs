@@ -162,6 +162,12 @@ fn complaints_say_what_where_and_what_instead() {
         ),
         ("kind = \"kto\"\ndesirable_weight = -1", "`desirable_weight` must be finite and at least 0, got -1"),
         ("kind = \"sft\"\nmin_log_prob = -2.3", "loss `sft`: `min_log_prob` has no effect without a pair loss"),
+        ("kind = \"cpo\"\nloss_type = \"hinge\"\nlabel_smoothing = 0.1", "`label_smoothing` has no effect unless"),
+        ("kind = \"distill\"\njs_beta = 0.5", "`js_beta` has no effect unless `loss_type` is \"jensen_shannon\""),
+        (
+            "kind = \"classification\"\nlabels = [\"a\", \" \"]",
+            "the names of two labels or more, each once, got an empty name",
+        ),
     ] {
         let got = complaint(text);
         assert!(got.contains(expected), "{text}\n  expected {expected}\n  got      {got}");
@@ -237,4 +243,71 @@ fn numbers_at_the_ends_of_their_ranges() {
             assert_eq!(refused, !taken, "{text}");
         }
     }
+}
+
+/// Keys of DPO that contradict each other, or that nothing reads beside the others.
+#[test]
+fn combinations_of_dpo_without_an_effect_are_refused() {
+    for (keys, expected) in [
+        (
+            "loss_type = 3",
+            "`loss_type`: invalid type: integer `3`, expected the name of a loss type, or a list of names",
+        ),
+        (
+            "loss_type = \"apo_zero\"\nf_divergence_type = \"squared\"",
+            "`f_divergence_type` has no effect with a loss type",
+        ),
+        (
+            "loss_type = [\"sigmoid\", \"nca_pair\"]\nf_divergence_type = \"forward_kl\"",
+            "`f_divergence_type` has no effect with a loss type",
+        ),
+        (
+            "loss_type = \"ipo_norm\"\naverage_log_prob = true",
+            "`average_log_prob` has no effect beside a loss type that is per token",
+        ),
+        (
+            "loss_type = \"sigmoid_norm\"\naverage_log_prob = true",
+            "`average_log_prob` has no effect beside a loss type that is per token",
+        ),
+        ("loss_type = \"aot\"\ndpop_lambda = 1.0", "`dpop_lambda` has no effect beside `aot`"),
+        ("loss_type = \"aot_unpaired\"\nbdpo_lambda = 0.5", "`bdpo_lambda` has no effect beside `aot`"),
+        (
+            "average_log_prob = true\nld_alpha = 0.5",
+            "`average_log_prob` has no effect beside `ld_alpha` or `sampo_seed`",
+        ),
+        (
+            "average_log_prob = true\nsampo_seed = 1",
+            "`average_log_prob` has no effect beside `ld_alpha` or `sampo_seed`",
+        ),
+        ("loss_type = \"aot\"\nuse_weighting = true", "`use_weighting`: expected false beside `aot`"),
+        (
+            "loss_type = [\"sigmoid\", \"sft\"]\nuse_weighting = true",
+            "`use_weighting`: expected false beside the loss type `sft`",
+        ),
+        ("gate_alpha = 20.0", "`gate_tau`: expected a number beside `gate_alpha`, got nothing"),
+        ("gate_tau = 0.1", "`gate_alpha`: expected a number beside `gate_tau`, got nothing"),
+        ("gate_estimate = \"q10\"", "`gate_estimate` has no effect without `gate_alpha` and `gate_tau`"),
+    ] {
+        let got = complaint(&format!("kind = \"dpo\"\n{keys}"));
+        assert!(got.contains(expected), "{keys}\n  expected {expected}\n  got      {got}");
+    }
+    for keys in [
+        "loss_type = [\"ipo\", \"discopop\"]\nf_divergence_type = \"squared\"",
+        "average_log_prob = true\nloss_type = \"ipo\"",
+        "gate_alpha = 20.0\ngate_tau = 0.1\ngate_estimate = \"q10\"",
+        "use_weighting = true\nrpo_alpha = 0.5",
+    ] {
+        Objective::new(parse(&format!("kind = \"dpo\"\n{keys}")).unwrap()).unwrap();
+    }
+}
+
+/// A mixture of nothing but one of the two is none.
+#[test]
+fn the_share_of_the_teacher_is_between_none_and_all() {
+    let refused = |beta: f64| {
+        let table = format!("kind = \"distill\"\nloss_type = \"jensen_shannon\"\njs_beta = {beta:?}");
+        Objective::new(parse(&table).unwrap())
+            .is_err_and(|error| error.to_string().contains("`js_beta` must be in (0, 1)"))
+    };
+    assert_eq!([-0.1, 0.0, 0.1, 0.9, 1.0, 1.1].map(refused), [true, true, false, false, true, true]);
 }

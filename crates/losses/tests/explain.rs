@@ -1,6 +1,6 @@
 //! Log-probs in, explanation out; and the errors about rows that do not fit the loss.
 
-use smpo_losses::explain::{ExplainError, Report, Row, RowTokens, TokenSummary, explain, summarize};
+use smpo_losses::explain::{ExplainError, Report, Row, RowMember, RowTokens, TokenSummary, explain, summarize};
 use smpo_losses::{BatchError, Completion, LossConfig, Objective, Side};
 
 const CHOSEN: RowTokens<'_> = RowTokens {
@@ -123,4 +123,61 @@ fn a_loss_that_needs_an_entropy_says_which_is_missing() {
         let row = Row { chosen: with(CHOSEN, &[0.5, 1.0]), rejected: with(REJECTED, &[4.0, 1.0, 0.5]), ..ROW };
         assert!(explain(&objective, &[row]).unwrap().pairs[0].chosen_weights.iter().all(|weight| *weight < 0.0));
     }
+}
+
+/// The token 9 has p = 1, ½ and ¼ on chosen, twice with a reference, and ½ on rejected.
+#[test]
+fn a_token_is_summed_up_over_its_occurrences() {
+    let ln2 = std::f64::consts::LN_2;
+    let (first, second, third) = ([0.0, -ln2], [-2.0 * ln2, -3.0 * ln2], [-ln2]);
+    let (ends, end) = ([false, false], [false]);
+    let tokens = |ids, logps, is_terminator| RowTokens { ids, completion: Completion::new(logps, is_terminator) };
+    let reference = [-1.0, -1.0];
+    let mut one = tokens(&[9, 9], &first, &ends);
+    one.completion = one.completion.with_reference(&reference);
+    let rows = [
+        Row { chosen: Some(one), rejected: Some(tokens(&[9], &third, &end)), ..ROW },
+        Row { chosen: Some(tokens(&[9, 4], &second, &ends)), rejected: Some(tokens(&[9], &third, &end)), ..ROW },
+    ];
+    let evaluation = explain(&objective("kind = \"cpo\""), &rows).unwrap();
+    let summaries = summarize(&rows, &evaluation);
+    let found = |side, id| summaries.iter().find(|token| (token.side, token.id) == (side, id)).unwrap();
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "{got}, expected {expected}");
+    let of = found(Side::Chosen, 9);
+    assert_eq!(of.count, 3);
+    near(of.mean_logp, -ln2);
+    near(of.mean_change.unwrap(), ((0.0 + 1.0) + (1.0 - ln2)) / 2.0);
+    let rejected = found(Side::Rejected, 9);
+    assert_eq!((rejected.count, rejected.mean_change), (2, None));
+    near(rejected.mean_logp, -ln2);
+}
+
+#[test]
+fn without_a_gradient_no_token_has_a_share_of_it() {
+    // the margin is met, and nothing else is in the objective
+    let evaluation = explain(&objective("kind = \"repo\""), &[ROW]).unwrap();
+    let summaries = summarize(&[ROW], &evaluation);
+    assert_eq!(summaries.len(), 5);
+    assert!(summaries.iter().all(|token| (token.weight, token.weight_share, token.pull_share) == (0.0, 0.0, 0.0)));
+}
+
+#[test]
+fn a_group_is_explained_by_the_losses_that_read_one() {
+    let group = [RowMember { tokens: CHOSEN, reward: 1.0 }, RowMember { tokens: REJECTED, reward: 0.0 }];
+    let of_group = Row { chosen: None, rejected: None, group: &group, ..ROW };
+    let gpo = objective("kind = \"gpo\"");
+    let evaluation = explain(&gpo, &[of_group]).unwrap();
+    let advantages: Vec<f64> = evaluation.pairs[0].group.iter().map(|member| member.advantage).collect();
+    assert_eq!(advantages, [1.0, -1.0]);
+    // p·(−A) over the tokens of a completion and the completions of the group
+    let weights = &evaluation.pairs[0].group[0].weights;
+    assert!((weights[0] + (-0.5f64).exp() / 4.0).abs() < 1e-12 && (weights[1] + (-1.0f64).exp() / 4.0).abs() < 1e-12);
+
+    // one side alone is a group of one, which nothing is compared with
+    let alone = explain(&gpo, &[Row { rejected: None, ..ROW }]).unwrap();
+    assert!(alone.pairs[0].chosen_weights.iter().all(|weight| *weight == 0.0));
+    let error = explain(&gpo, &[Row { chosen: None, rejected: None, ..ROW }]).unwrap_err().to_string();
+    assert!(error.starts_with("`completions`: expected a group of completions, or a pair, for loss `gpo`"), "{error}");
+    let error = explain(&objective("kind = \"smpo\""), &[Row { group: &group, ..ROW }]).unwrap_err().to_string();
+    assert!(error.starts_with("`chosen`: expected a pair, as loss `smpo` reads no group"), "{error}");
 }

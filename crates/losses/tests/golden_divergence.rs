@@ -110,3 +110,25 @@ proptest! {
         prop_assert_eq!(kl.1, soft.1);
     }
 }
+
+#[test]
+fn models_agree_where_they_find_the_same_token_the_likeliest() {
+    let agrees = |student: &[f32], teacher: &[f32]| {
+        row(Distance { divergence: Divergence::ForwardKl, temperature: 1.0, mixture: 0.5 }, student, teacher, 0)
+            .0
+            .agrees
+    };
+    for (student, teacher, expected) in [
+        ([1.0, 2.0, 3.0], [-1.0, 0.0, 9.0], true),
+        ([3.0, 2.0, 1.0], [9.0, 0.0, -1.0], true),
+        ([1.0, 3.0, 2.0], [0.0, 9.0, 0.5], true),
+        ([1.0, 2.0, 3.0], [9.0, 0.0, -1.0], false),
+        ([3.0, 2.0, 1.0], [0.0, 9.0, 1.0], false),
+        ([1.0, 2.0, 3.0], [0.0, 9.0, 1.0], false),
+        // of equally likely tokens the first
+        ([3.0, 3.0, 1.0], [9.0, 0.0, 0.0], true),
+        ([3.0, 3.0, 1.0], [0.0, 9.0, 0.0], false),
+    ] {
+        assert_eq!(agrees(&student, &teacher), expected, "{student:?} and {teacher:?}");
+    }
+}

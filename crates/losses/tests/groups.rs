@@ -4,6 +4,7 @@ mod strategies;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use smpo_losses::function::k3;
 use smpo_losses::loss::gpo::{GpoConfig, GpoLossType, Normalization};
 use smpo_losses::{
     Advantage, Batch, BatchError, Completion, Evaluation, Loss, LossConfig, LossState, Member, Objective, Pair, Side,
@@ -263,4 +264,100 @@ fn the_divisor_belongs_to_its_normalization() {
     assert!(missing.contains("`dr_grpo_length`: expected a number of tokens"), "{missing}");
     let idle = refused("kind = \"gpo\"\ndr_grpo_length = 12");
     assert!(idle.contains("`dr_grpo_length` has no effect unless `normalization` is \"dr_grpo\""), "{idle}");
+}
+
+/// Of completions with different rewards the share that the policy ranks as the rewards do.
+#[test]
+fn the_accuracy_of_a_group_is_of_its_ranks() {
+    let config: LossConfig = toml::from_str("kind = \"gpo\"\nloss_type = \"reinforce\"").unwrap();
+    let objective = Objective::new(config).unwrap();
+    let end = [true];
+    let accuracy = |members: &[(f64, f64)]| {
+        let logps = members.iter().map(|(_, logp)| std::slice::from_ref(logp));
+        let completions = logps.map(|logps| Completion::new(logps, &end)).zip(members);
+        let group: Vec<Member<'_>> =
+            completions.map(|(completion, (reward, _))| Member { completion, reward: *reward }).collect();
+        let got = objective.evaluate(&Batch::new(&[Pair::of_group(&group)]), &mut LossState::default()).unwrap();
+        got.statistics.accuracy.value()
+    };
+    for (name, members, expected) in [
+        ("the better is the likelier", [(1.0, -1.0), (0.0, -2.0)], Some(1.0)),
+        ("the better is the less likely", [(1.0, -2.0), (0.0, -1.0)], Some(0.0)),
+        ("both are equally likely", [(1.0, -1.0), (0.0, -1.0)], Some(0.0)),
+        ("both are equally good", [(1.0, -1.0), (1.0, -2.0)], None),
+    ] {
+        assert_eq!(accuracy(&members), expected, "{name}");
+        assert_eq!(accuracy(&[members[1], members[0]]), expected, "{name}, the other way round");
+    }
+    // of the five pairs with different rewards (0 and 3), (1 and 3), (2 and 3) are right, (0 and 1) and (0 and 2) wrong
+    assert_eq!(accuracy(&[(2.0, -3.0), (1.0, -2.0), (1.0, -2.5), (0.0, -4.0)]), Some(0.6));
+}
+
+#[test]
+fn a_step_reports_no_divergence_without_a_weight_and_no_rewards_of_pairs() {
+    let end = [true];
+    let completion = |logps| Completion::new(logps, &end).with_reference(&[-1.0]);
+    let (likely, unlikely) = (completion(&[-0.5]), completion(&[-2.0]));
+    let group = [Member { completion: likely, reward: 1.0 }, Member { completion: unlikely, reward: 0.0 }];
+    let reported = |kl_beta: f64, pairs: &[Pair<'_>]| {
+        let config = gpo(GpoConfig { kl_beta, ..GpoConfig::default() });
+        let got = Objective::new(config).unwrap().evaluate(&Batch::new(pairs), &mut LossState::default()).unwrap();
+        let names: Vec<&str> = got.metrics().into_iter().map(|(name, _)| name).collect();
+        ["kl", "group/reward", "group/reward_std"].map(|name| names.contains(&name))
+    };
+    assert_eq!(reported(0.1, &[Pair::of_group(&group)]), [true; 3]);
+    assert_eq!(reported(0.0, &[Pair::of_group(&group)]), [false, true, true]);
+    assert_eq!(reported(0.1, &[Pair::new(likely, unlikely)]), [true, false, false]);
+}
+
+#[test]
+fn k3_has_the_values_of_its_formula_and_is_flat_past_its_bound() {
+    let e = std::f64::consts::E;
+    let (value, derivative) = k3(-1.0, -2.0);
+    assert!(close(value, 1.0 / e, 1e-15) && close(derivative, 1.0 - 1.0 / e, 1e-15));
+    let (value, derivative) = k3(-2.0, -1.0);
+    assert!(close(value, e - 2.0, 1e-15) && close(derivative, 1.0 - e, 1e-15));
+    assert_eq!(k3(-1.5, -1.5), (0.0, 0.0));
+    assert_eq!([-79.0, -80.0, -81.0].map(|logp| k3(logp, 0.0).1 < 0.0), [true, false, false]);
+    assert_eq!(k3(-81.0, 0.0), k3(-80.0, 0.0));
+}
+
+/// The medians of the bad completions' tokens, −2 and −8, or −5 of all of them.
+#[test]
+fn a_microbatch_of_groups_has_its_own_quantile() {
+    let (end, ends) = ([true], [false, false, true]);
+    let good = Member { completion: Completion::new(&[-0.1], &end), reward: 1.0 };
+    let bad = |logps| Member { completion: Completion::new(logps, &ends), reward: 0.0 };
+    let (shallow, deep) = ([good, bad(&[-1.0, -2.0, -3.0])], [bad(&[-7.0, -8.0, -9.0]), good]);
+    let pairs = [Pair::of_group(&shallow), Pair::of_group(&deep)];
+    let objective = Objective::new(toml::from_str("kind = \"gpo\"\nlower_clip_percentile = 0.5").unwrap()).unwrap();
+    for (microbatches, expected) in [(&[1, 1][..], &[(1, -2.0), (1, -8.0)][..]), (&[], &[(2, -5.0)])] {
+        let batch = Batch { microbatches, ..Batch::new(&pairs) };
+        let bounds = objective.bounds(&batch, &mut LossState::default()).unwrap();
+        assert_eq!(bounds.iter().map(|bounds| (bounds.pairs, bounds.rejected)).collect::<Vec<_>>(), expected);
+        let got = objective.evaluate(&batch, &mut LossState::default()).unwrap();
+        assert_eq!(got.statistics.clip_bound.value(), Some(-5.0));
+        // of the tokens below: one in each micro-batch, or all of the deep ones
+        let below = if microbatches.is_empty() { 3.0 } else { 2.0 };
+        assert_eq!(got.statistics.clip_share_rejected.total, below);
+        assert_eq!(objective.evaluate_within(&batch, &bounds).unwrap(), got);
+    }
+}
+
+/// Rejected after the EOS term: −4, 1 and 2, of which the quantile at position 1.5 is 1.5.
+#[test]
+fn a_terminator_below_the_quantile_is_clipped_as_any_token() {
+    let (ends, end) = ([false, true, true], [true]);
+    let good = Member { completion: Completion::new(&[-0.1], &end), reward: 1.0 };
+    let bad = Member { completion: Completion::new(&[-4.0, -1.0, -2.0], &ends), reward: 0.0 };
+    let table = "kind = \"gpo\"\nloss_type = \"reinforce\"\neos_term = \"invert\"\nlower_clip_percentile = 0.75";
+    let objective = Objective::new(toml::from_str(table).unwrap()).unwrap();
+    let group = [good, bad];
+    let got = objective.evaluate(&Batch::new(&[Pair::of_group(&group)]), &mut LossState::default()).unwrap();
+    let statistics = &got.statistics;
+    assert_eq!((statistics.clip_bound.value(), statistics.clip_share_rejected.total), (Some(1.5), 2.0));
+    assert_eq!(
+        got.pairs[0].group[1].weights.iter().map(|weight| *weight == 0.0).collect::<Vec<_>>(),
+        [true, true, false]
+    );
 }

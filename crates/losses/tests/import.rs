@@ -1,10 +1,10 @@
 //! Published training files, as far as the loss goes.
 
 use serde_json::{Map, Value, json};
-use smpo_losses::import::{ImportError, kind_of, published};
-use smpo_losses::loss::dpo::{DpoConfig, DpoLossType};
+use smpo_losses::import::{ImportError, kind_of, other_spellings, published};
+use smpo_losses::loss::dpo::{DpoConfig, DpoLossType, LossTypes};
 use smpo_losses::loss::{SimpoConfig, SmpoConfig};
-use smpo_losses::{Loss, Objective, Transforms};
+use smpo_losses::{Loss, LossConfig, Objective, Transforms};
 
 fn keys(value: Value) -> Map<String, Value> {
     match value {
@@ -73,4 +73,30 @@ fn what_cannot_be_imported_says_so() {
     assert!(old.contains("`loss_type`: expected none or one of `simpo`, `sigmoid`, got \"smooth_ipo\""), "{old}");
     let typo = complaint(None, json!({"margin_min": 0.4, "loss_type": "smooth_lower"}));
     assert!(typo.contains("did you mean `smooth_lower_bound`?"), "{typo}");
+}
+
+#[test]
+fn a_key_has_the_other_spellings_of_its_own_loss() {
+    for (key, expected) in [
+        ("margin_min", &["target_margin"][..]),
+        ("target_margin", &["margin_min"]),
+        ("lower_clip_percentile", &["lower_trim_percentile"]),
+        ("simpo_gamma", &["gamma_beta_ratio"]),
+        // of SimPO; in CPO's own files it has no other
+        ("cpo_alpha", &["sft_weight"]),
+        ("beta", &[]),
+        ("learning_rate", &[]),
+    ] {
+        assert_eq!(other_spellings(key), expected, "{key}");
+    }
+}
+
+/// TRL's `ipo` is per token.
+#[test]
+fn the_ipo_of_trl_is_per_token() {
+    let imported = |value| published(Some("dpo"), keys(json!({"loss_type": value}))).unwrap().config;
+    let dpo = |loss_type| LossConfig::from(Loss::Dpo(DpoConfig { loss_type, ..DpoConfig::default() }));
+    assert_eq!(imported(json!("ipo")), dpo(DpoLossType::IpoNorm.into()));
+    let list = LossTypes::Many(vec![DpoLossType::Sigmoid, DpoLossType::IpoNorm]);
+    assert_eq!(imported(json!(["sigmoid", "ipo"])), dpo(list));
 }

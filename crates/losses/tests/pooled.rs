@@ -1,7 +1,7 @@
 //! Losses of whole sequences against PyTorch (`golden/generate_pooled.py`), and the batches that they refuse.
 
 use serde::Deserialize;
-use smpo_losses::{Batch, LossConfig, LossState, Objective, PooledRow, Totals};
+use smpo_losses::{Batch, LabelCounts, LossConfig, LossState, Objective, PooledRow, Totals};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -65,6 +65,8 @@ fn rewards_agree_with_pytorch() {
         close(&name, got.value, expected.loss);
         for (index, pair) in got.pairs.iter().enumerate() {
             close(&name, pair.po_loss, expected.rows[index]);
+            let rewards = (Some(rows[index].chosen[0]), rows[index].rejected.map(|rejected| rejected[0]));
+            assert_eq!((pair.chosen_reward, pair.rejected_reward), rewards, "{name}");
             close(&name, pair.chosen_weights[0], expected.chosen_weights[index]);
             close(&name, pair.rejected_weights[0], expected.rejected_weights[index]);
         }
@@ -108,6 +110,13 @@ fn values_of_another_head_and_transforms_are_refused() {
     );
     assert!(refused(PooledRow { rejected: Some(&[f64::NAN]), ..row }).contains("rejected: expected finite values"));
     assert!(refused(PooledRow { rejected: None, ..row }).contains("rejected is empty"));
+    // a reward model reads no labels
+    let (rows, objective) = ([PooledRow { labels: &[7, 8], ..row }], objective(serde_json::json!({"kind": "reward"})));
+    let batch = Batch { pooled: &rows, ..Batch::default() };
+    assert_eq!(
+        objective.evaluate(&batch, &mut LossState::default()).unwrap().statistics.labels,
+        LabelCounts::default()
+    );
     let config: LossConfig = serde_json::from_str(r#"{"kind": "reward", "min_log_prob": -2.3}"#).unwrap();
     let error = Objective::new(config).unwrap_err().to_string();
     assert!(error.contains("`min_log_prob` has no effect on a head of labels"), "{error}");
@@ -154,6 +163,7 @@ fn classifiers_agree_with_pytorch() {
         close(name, got.value, expected.loss);
         for (index, row) in got.pairs.iter().enumerate() {
             close(name, row.po_loss, expected.rows[index]);
+            assert_eq!(row.chosen_weights.len(), expected.weights[index].len(), "{name}");
             for (weight, expected) in row.chosen_weights.iter().zip(&expected.weights[index]) {
                 close(name, *weight, *expected);
             }
@@ -185,4 +195,41 @@ fn labels_that_do_not_fit_are_refused() {
     assert!(refused(serde_json::json!({"kind": kind, "labels": ["a"]})).contains("got one, which every text has"));
     let three = serde_json::json!({"kind": kind, "labels": ["a", "b"], "num_labels": 3});
     assert!(refused(three).contains("2 of them, and `num_labels` is 3"));
+}
+
+/// The value of an unstable head is told apart from a row that does not fit.
+#[test]
+fn a_value_that_is_not_finite_is_told() {
+    let reward = objective(serde_json::json!({"kind": "reward"}));
+    let error = |chosen: &[f64]| {
+        let rows = [PooledRow { chosen, rejected: Some(&[0.0]), margin: 0.0, labels: &[] }];
+        let batch = Batch { pooled: &rows, ..Batch::default() };
+        reward.evaluate(&batch, &mut LossState::default()).unwrap_err()
+    };
+    assert_eq!(error(&[f64::INFINITY]).not_finite(), Some(f64::INFINITY));
+    assert_eq!(error(&[]).not_finite(), None);
+}
+
+/// One label: the likeliest, of equally likely ones the first. Several: those above one half.
+#[test]
+fn labels_are_found() {
+    let kind = serde_json::json!({"kind": "classification", "labels": ["a", "b", "c"]});
+    let mut several = kind.clone();
+    several["problem_type"] = "multi_label_classification".into();
+    let right = |config: &serde_json::Value, values: [f64; 3], labels: &[usize]| {
+        let rows = [PooledRow { chosen: &values, rejected: None, margin: 0.0, labels }];
+        let batch = Batch { pooled: &rows, ..Batch::default() };
+        let got = objective(config.clone()).evaluate(&batch, &mut LossState::default()).unwrap();
+        got.statistics.labels.accuracy.value() == Some(1.0)
+    };
+    assert!(right(&kind, [0.5, 2.0, -1.0], &[1]) && !right(&kind, [0.5, 2.0, -1.0], &[0]));
+    assert!(right(&kind, [-1.0, 2.0, 2.0], &[1]) && !right(&kind, [-1.0, 2.0, 2.0], &[2]));
+    for (values, found) in [
+        ([0.5, 2.0, -1.0], &[0, 1][..]),
+        ([-0.5, -2.0, 1.0], &[2]),
+        ([0.0, -2.0, 1.0], &[2]),
+        ([-0.5, -2.0, -1.0], &[]),
+    ] {
+        assert!(right(&several, values, found), "{values:?}");
+    }
 }

@@ -76,10 +76,25 @@ fn complaints_name_the_key() {
         ("kind = \"smpo\"\nbeta = { from = 1.0, to = 2.0, warm = 1 }", "unknown field `warm`"),
         ("kind = \"smpo\"\nbeta = { from = 0.0, to = 2.0 }", "`beta` must be finite and greater than 0, got 0"),
         ("kind = \"smpo\"\nbeta = { from = 1.0, to = 2.0, warmup = 1.5 }", "`warmup` in (0, 1]"),
+        ("kind = \"smpo\"\nbeta = { from = 1.0, to = 2.0, warmup = 0.0 }", "`warmup` in (0, 1]"),
         ("kind = \"smpo\"\nloss_type = { from = 1.0, to = 2.0 }", "`loss_type`"),
         ("kind = \"smpo\"\nbet = { from = 1.0, to = 2.0 }", "did you mean `beta`"),
     ] {
         let got = complaint(toml);
         assert!(got.contains(expected), "{toml}: {got}");
+    }
+}
+
+/// SMPO's own schedule is part of the loss, and ends with the margin that is set.
+#[test]
+fn a_fixed_margin_stays_at_every_step() {
+    let smpo = || read("kind = \"smpo\"\ntarget_margin = 0.5\ninitial_margin = 0.1");
+    let at = |config: &LossConfig, step| config.at_step(step, 5).unwrap().loss.target_margin().unwrap();
+    assert!((at(&smpo(), 2) - 0.3).abs() < 1e-12);
+    let at_a_step = smpo().at_step(2, 5).unwrap();
+    let fixed = Objective::new(smpo()).unwrap().with_target_margin(0.25).unwrap();
+    for step in 0..5 {
+        assert_eq!(at(&at_a_step, step), at(&smpo(), 2));
+        assert_eq!(at(fixed.config(), step), 0.25);
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use smpo_losses::function::{Score, k3};
 use smpo_losses::{Direction, LOSSES, Loss, LossConfig, Objective, Pairing, Side};
+use strategies::{Sides, Tokens, evaluate};
 
 /// A file that has no line in the table is a loss that cannot be named.
 #[test]
@@ -89,9 +90,15 @@ fn flat_keys_name_keys_of_their_loss_and_tell_one_loss() {
 fn the_declared_direction_is_the_sign_of_the_gradient() {
     for loss in strategies::preference_losses() {
         let score = |policy: f64| Score { policy, reference: -30.0, tokens: 1 };
+        let token = |logp: f64| Tokens { logps: vec![logp], is_terminator: vec![false], ref_logps: vec![-30.0] };
         let grad = |tenths: i32| {
             let rejected = score(f64::from(tenths) / 10.0);
-            let of_score = match loss.pairing() {
+            match loss.pairing() {
+                // a function of tokens too: the weight of the only one
+                Pairing::Pairwise(_) if loss.token_loss().is_some() => {
+                    let pair = Sides { chosen: token(-30.0), rejected: token(rejected.policy) };
+                    evaluate(&loss.clone().into(), &[pair]).pairs[0].rejected_weights[0]
+                }
                 Pairing::Pairwise(loss) => loss.pair(score(-30.0), rejected).d_rejected,
                 // of a completion with the advantage −1
                 Pairing::Groupwise(loss) => {
@@ -99,9 +106,7 @@ fn the_declared_direction_is_the_sign_of_the_gradient() {
                 }
                 Pairing::Unpaired(loss) => loss.completion(Side::Rejected, rejected, 0.0).d_score,
                 Pairing::SftOnly | Pairing::Pooled(_) => unreachable!("{loss:?} has no pair loss"),
-            };
-            let of_token = loss.token_loss().map_or(0.0, |loss| loss.weight * loss.function.at(rejected.policy).1);
-            of_score + of_token
+            }
         };
         let grads: Vec<f64> = (-700..=-1).map(grad).collect();
         let any = |holds: fn(&f64) -> bool| grads.iter().any(holds);

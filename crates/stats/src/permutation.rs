@@ -71,7 +71,7 @@ fn add(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
     (a.0 + b.0, a.1 + b.1)
 }
 
-/// Σ ±d, one random word of signs for each 64 differences.
+/// Σ ±d, one random word of signs for each 64 differences: its bit k, from the lowest, negates their k-th.
 fn flipped_sum(differences: &[f64], mut word: impl FnMut() -> u64) -> f64 {
     let mut sums = [0.0; 4];
     for chunk in differences.chunks(64) {
@@ -91,4 +91,25 @@ fn flipped_sum(differences: &[f64], mut word: impl FnMut() -> u64) -> f64 {
         }
     }
     (sums[0] + sums[1]) + (sums[2] + sums[3])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bit_of_the_words_negates_its_own_difference() {
+        // 64, 4 and 2 of the 70 differences are a word's, a further quad, and what is left of it
+        let differences: Vec<f64> = (1..=70).map(f64::from).collect();
+        let with = |words: [u64; 2]| {
+            let mut words = words.into_iter();
+            flipped_sum(&differences, || words.next().expect("a word for each 64 differences"))
+        };
+        assert_eq!((with([0, 0]), with([u64::MAX; 2])), (2485.0, -2485.0));
+        for place in 0..70 {
+            let mut words = [0; 2];
+            words[place / 64] = 1 << (place % 64);
+            assert_eq!(with(words), 2485.0 - 2.0 * differences[place], "{place}");
+        }
+    }
 }

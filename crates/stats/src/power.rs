@@ -167,7 +167,7 @@ pub fn tango_power(
             }
             continue;
         }
-        // More losses only lower the score: the shown tables are those with at most `most` losses.
+        // More losses only lower the score: the shown tables come first.
         let mut split = Tally::new(d, p_first_only / discordant);
         for b in 0..=d {
             if !shown(b, d - b) {

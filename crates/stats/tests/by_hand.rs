@@ -1,7 +1,6 @@
 //! Cases small enough for pencil and paper, and the edges of every range.
 
 use approx::assert_relative_eq;
-use smpo_stats::Interval;
 use smpo_stats::binary::tango;
 use smpo_stats::bootstrap::{Reach, acceleration, bca, means, quantile};
 use smpo_stats::distribution::{normal_cdf, normal_quantile, student_quantile};
@@ -15,6 +14,7 @@ use smpo_stats::power::{
 };
 use smpo_stats::proportion::wilson;
 use smpo_stats::survival::{Observation, kaplan_meier};
+use smpo_stats::{Interval, StatsError};
 
 const OPTIONS: Options = Options { confidence: 0.9, resamples: 2_000, seed: 1 };
 
@@ -103,6 +103,26 @@ fn skewed_replicates_push_their_own_end_out() {
         assert!((found.interval.high - expected).abs() < 0.005, "{found:?}");
         close(found.interval.low, student);
     }
+}
+
+#[test]
+fn equal_samples_of_a_prompt_count_as_one() {
+    let skewed = one_in_twenty();
+    let samples: Vec<[f64; 3]> = skewed.iter().map(|value| [*value; 3]).collect();
+    let found = mean(&Arm { runs: vec![samples.iter().map(|s| s.as_slice()).collect()] }, OPTIONS).unwrap();
+    let expected = mean(&arm(std::slice::from_ref(&skewed)), OPTIONS).unwrap();
+    close(found.interval.low, expected.interval.low);
+    close(found.interval.high, expected.interval.high);
+}
+
+#[test]
+fn negated_values_mirror_the_interval() {
+    let skewed = one_in_twenty();
+    let negated: Vec<f64> = skewed.iter().map(|value| -value).collect();
+    let [found, mirrored] = [skewed, negated].map(|values| mean(&arm(&[values]), OPTIONS).unwrap());
+    close(mirrored.interval.low, -found.interval.high);
+    close(mirrored.interval.high, -found.interval.low);
+    assert_eq!((mirrored.less, mirrored.greater), (found.greater, found.less));
 }
 
 #[test]
@@ -321,6 +341,8 @@ fn levels_shares_and_distances_at_the_edges_of_their_ranges_are_refused() {
     assert!(mcnemar_n(0.1, 0.1, 0.05, 0.8).is_err() && paired_mean_n(0.0, 0.05, 0.8).is_err());
     assert!(tango_power(0.1, 0.1, 0.1, 0, 0.05).is_err());
     assert!(tango(5.0, 5.0, 10.0, 0.95).is_ok() && tango(5.0, 5.1, 10.0, 0.95).is_err());
+    let error = tango(5.0, 5.5, 10.0, 0.95).unwrap_err();
+    assert_eq!(error, StatsError::OutOfRange { what: "discordant pairs", expected: "at most n", got: 10.5 });
     for n in [0.0, f64::INFINITY] {
         assert!(tango(0.0, 0.0, n, 0.95).is_err() && wilson(0.0, n, 0.95).is_err(), "{n}");
     }
@@ -356,6 +378,15 @@ fn a_truth_on_the_margin_passes_as_often_as_the_test_errs() {
     let power = tango_power(0.4, 0.3, 0.1, 2_000, 0.05).unwrap();
     assert!((power - 0.05).abs() < 0.002, "{power}");
     assert_eq!(tango_n(0.05, 0.01, 0.04, 0.05, 0.03).unwrap(), None, "more prompts change nothing there");
+}
+
+/// No discordant pair is expected: the score of none is above z on n > z²(1 − margin)/margin prompts, z = 1.64485.
+#[test]
+fn no_plan_is_below_two_prompts() {
+    // by the formula 0.68, 1.80, 2.04, 2.71, 4.06
+    for (margin, expected) in [(0.8, 2), (0.6, 2), (0.57, 3), (0.5, 3), (0.4, 5)] {
+        assert_eq!(tango_n(0.0, 0.0, margin, 0.05, 0.8).unwrap(), Some(expected), "{margin}");
+    }
 }
 
 #[test]

@@ -222,6 +222,18 @@ fn equivalence_agrees_with_statsmodels_and_the_likelihood() {
 }
 
 #[test]
+fn the_power_of_the_score_test_agrees_with_a_sum_over_tables() {
+    for case in cases(&golden()["tango_power"]) {
+        let (first_only, second_only) = (number(case, "first_only"), number(case, "second_only"));
+        let (margin, alpha, n) = (number(case, "margin"), number(case, "alpha"), number(case, "n"));
+        let got = power::tango_power(first_only, second_only, margin, n as usize, alpha).unwrap();
+        // Beyond 150 expected discordant pairs the score is approximated by a normal variable.
+        let tolerance = if (first_only + second_only) * n > 150.0 { 0.004 } else { 1e-9 };
+        close(got, number(case, "power"), tolerance);
+    }
+}
+
+#[test]
 fn all_of_k_samples_is_a_draw_without_replacement() {
     for case in cases(&golden()["all_of"]) {
         let [good, n, k] = ["good", "n", "k"].map(|key| number(case, key) as usize);

@@ -159,9 +159,28 @@ fn many_prompts_are_drawn_in_blocks_and_all_alike() {
 }
 
 #[test]
-fn another_seed_draws_other_prompts() {
-    let values: Vec<f64> = (0..50).map(f64::from).collect();
-    assert_ne!(bootstrap::means(&[&values], 50, 1).unwrap(), bootstrap::means(&[&values], 50, 2).unwrap());
+fn every_bit_of_the_seed_changes_what_is_drawn() {
+    // Signs of twenty differences in four orders: one order's p value has too few steps to tell the seeds apart.
+    let mut differences: Vec<f64> = (0..20).map(|i| f64::from(i) - 8.5).collect();
+    let orders: [Vec<f64>; 4] = std::array::from_fn(|_| {
+        differences.rotate_left(3);
+        differences.clone()
+    });
+    // One prompt is far above the others: the replicates decide the upper end of the interval.
+    let skewed: Vec<f64> = (0..20).map(|i| if i == 7 { 1.0 } else { 1e-6 * f64::from(i * i) }).collect();
+    let run: Vec<&[f64]> = skewed.chunks(1).collect();
+    let mut drawn = [const { std::collections::BTreeSet::new() }; 3];
+    let seeds: Vec<u64> = std::iter::once(0).chain((0..64).map(|bit| 1 << bit)).collect();
+    for &seed in &seeds {
+        let means = bootstrap::means(&[&skewed], 20, seed).unwrap().concat();
+        let flipped = orders.iter().map(|order| permutation::sign_flip(order, 200, seed).unwrap().less).collect();
+        let options = Options { confidence: 0.9, resamples: 1_000, seed };
+        let high = hierarchical::mean(&Arm { runs: vec![run.clone()] }, options).unwrap().interval.high;
+        for (set, numbers) in drawn.iter_mut().zip([means, flipped, vec![high]]) {
+            set.insert(numbers.iter().map(|number| number.to_bits()).collect::<Vec<u64>>());
+        }
+    }
+    assert_eq!(drawn.map(|set| set.len()), [seeds.len(); 3], "means, signs, intervals over seeds");
 }
 
 #[test]

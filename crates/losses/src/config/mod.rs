@@ -78,7 +78,7 @@ impl LossConfig {
     ///
     /// When a schedule is of a key that is no number.
     pub fn at_step(&self, step: u64, steps: u64) -> Result<Self, ConfigError> {
-        let fixed = Self { loss: self.loss.at_step(step, steps), schedules: BTreeMap::new(), ..self.clone() };
+        let fixed = Self { loss: self.loss.at_step(step, steps), ..self.clone() };
         if self.schedules.is_empty() {
             return Ok(fixed);
         }

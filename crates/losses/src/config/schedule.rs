@@ -41,7 +41,8 @@ impl Schedule {
     /// The value at optimizer step `step` (from 0) of `steps`.
     pub fn at(&self, step: u64, steps: u64) -> f64 {
         let moving = (steps.max(1) - 1) as f64 * self.warmup;
-        let progress = if moving > 0.0 { (step as f64 / moving).min(1.0) } else { 1.0 };
+        // 0/0 is NaN, which `min` passes over: a run of one step is at its end
+        let progress = (step as f64 / moving).min(1.0);
         let share = match self.schedule {
             Course::Linear => progress,
             Course::Cosine => 0.5 * (1.0 - (std::f64::consts::PI * progress).cos()),

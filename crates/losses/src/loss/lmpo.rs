@@ -138,3 +138,25 @@ impl PairwiseLoss for LmpoConfig {
         pairs.iter().zip(&unlearned).map(of_pair).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_margin_has_the_value_of_its_formula() {
+        let score = |policy: f64, tokens| Score { policy, reference: 0.0, tokens };
+        let (half, quarter) = (0.5f64.ln(), 0.25f64.ln());
+        // p of a mean, the pair's mean length being that of either side
+        let near = |chosen, rejected, expected: f64| {
+            let got = unlearned(chosen, rejected);
+            assert!((got - expected).abs() < 1e-15, "{got}, expected {expected}");
+        };
+        near(score(half, 1), score(quarter, 1), 0.5 * (1.0 - 1.0 / 1024.0) / 2.0);
+        near(score(quarter, 1), score(half, 1), 0.75 * (1.0 + 1.0 / 1024.0) / 2.0);
+        near(score(0.0, 1), score(quarter, 1), 0.0);
+        // of 1 and 3 tokens: ½^(2/1) and ¼^(2/3)
+        let rejected = 0.25f64.powf(2.0 / 3.0);
+        near(score(half, 1), score(quarter, 3), 0.75 * (1.0 - (0.25 - rejected).powi(5)) / 2.0);
+    }
+}

@@ -107,4 +107,12 @@ mod tests {
         assert!(certain > 16.0 && derivative == 1.0);
         assert!((log_odds(0.5).0 - certain - 0.5).abs() < 1e-12);
     }
+
+    /// The line begins at the edge itself.
+    #[test]
+    fn log_odds_have_the_derivative_1_from_the_edge_on() {
+        let edge = -NEAREST_TO_ONE;
+        assert_eq!([edge, 0.5 * edge, 0.0, 1.0].map(|s| log_odds(s).1), [1.0; 4]);
+        assert!(log_odds(2.0 * edge).1 > 1e6);
+    }
 }

@@ -38,3 +38,20 @@ impl EosTerm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_term_has_its_value_and_its_derivative_on_both_sides_of_the_cap() {
+        for (term, below, at, past) in [
+            (EosTerm::Off, Some((-2.0, 1.0)), Some((-2.3, 1.0)), Some((-3.0, 1.0))),
+            (EosTerm::Mask, None, None, None),
+            (EosTerm::Invert, Some((2.0, -1.0)), Some((2.3, -1.0)), Some((3.0, -1.0))),
+            (EosTerm::Bounded, Some((2.0, -1.0)), Some((2.3, -1.0)), Some((2.3, 0.0))),
+        ] {
+            assert_eq!([-2.0, -2.3, -3.0].map(|logp| term.apply(logp, 2.3)), [below, at, past], "{term:?}");
+        }
+    }
+}

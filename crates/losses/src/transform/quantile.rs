@@ -28,8 +28,7 @@ fn cut(values: &mut Vec<f64>, q: f64, below: usize) -> usize {
     let mut sample: Vec<f64> = values.iter().copied().step_by(values.len() / SAMPLE).collect();
     let rank = (q * sample.len() as f64) as usize;
     if q < 0.5 {
-        let rank = (rank + SLACK).min(sample.len() - 1);
-        let bound = *sample.select_nth_unstable_by(rank, f64::total_cmp).1;
+        let bound = *sample.select_nth_unstable_by(rank + SLACK, f64::total_cmp).1;
         if count(values, |value| value <= bound) > below + 1 {
             keep(values, |value| value <= bound);
         }
@@ -105,6 +104,20 @@ mod tests {
             for q in [1e-9, 0.001, 0.02, 0.3, 0.5, 0.7, 0.97, 0.999, 1.0 - 1e-9] {
                 assert_eq!(quantile(&mut values.clone(), q), Some(sorted_quantile(&values, q)), "q {q}");
             }
+        }
+    }
+
+    /// All of the sample is one value, which a quantile lies between and the next: a cut there would lose that one.
+    #[test]
+    fn the_value_after_the_quantile_is_kept_too() {
+        for tokens in [SAMPLE_FROM, 3 * SAMPLE_FROM + 5] {
+            let stride = tokens / SAMPLE;
+            let values: Vec<f64> = (0..tokens).map(|t| if t % stride == 0 { -9e9 } else { -5.0 - t as f64 }).collect();
+            let sampled = tokens.div_ceil(stride);
+            let q = (sampled as f64 - 0.5) / (tokens - 1) as f64;
+            let got = quantile(&mut values.clone(), q).unwrap();
+            assert_eq!(got, sorted_quantile(&values, q));
+            assert!(-9e9 < got && got < -5.0, "between the two: {got}");
         }
     }
 }

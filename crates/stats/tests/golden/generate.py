@@ -240,6 +240,32 @@ for a, b, c, d, margin in [(450, 3, 9, 38, 0.02), (240, 0, 0, 0, 0.02), (30, 12,
     cases.append({"table": [a, b, c, d], "margin": margin, "lower": lower, "upper": upper})
 out["tost_tango"] = cases
 
+# power of the score test: the shown tables of every number of discordant pairs, summed
+def score_power(first_only, second_only, margin, n, alpha):
+    z, discordant, power = stats.norm.isf(alpha), first_only + second_only, 0.0
+    for d in range(int(stats.binom.isf(1 - 1e-14, n, discordant)), int(stats.binom.isf(1e-14, n, discordant)) + 1):
+        shown, not_shown = -1, d + 1  # losses: the score falls in them
+        while not_shown - shown > 1:
+            b = (shown + not_shown) // 2
+            if likelihood_z(n - d, b, d - b, 0, -margin) > z:
+                shown = b
+            else:
+                not_shown = b
+        power += stats.binom.pmf(d, n, discordant) * stats.binom.cdf(shown, d, first_only / discordant)
+    return float(power)
+
+
+cases = []
+for first_only, second_only, margin, n, alpha in [
+    # up to 150 discordant pairs are expected, of ten million prompts too
+    (0.02, 0.01, 0.03, 300, 0.05), (0.2, 0.25, 0.1, 120, 0.025), (5e-6, 5e-6, 2.5e-6, 10_000_000, 0.05),
+    # more
+    (0.3, 0.1, 0.25, 500, 0.05), (0.3, 0.0, 0.36, 600, 0.05), (0.5, 0.2, 0.35, 300, 0.05), (0.1, 0.2, 0.03, 600, 0.001),
+]:
+    power = score_power(first_only, second_only, margin, n, alpha)
+    cases.append({"first_only": first_only, "second_only": second_only, "margin": margin, "n": n, "alpha": alpha, "power": power})
+out["tango_power"] = cases
+
 # all of k samples good: draws without replacement
 out["all_of"] = [
     {"good": good, "n": n, "k": k, "p": float(stats.hypergeom(n, good, k).pmf(k))}

@@ -45,3 +45,28 @@ impl FDivergence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_divergence_has_the_value_and_the_derivative_of_its_formula() {
+        let (r, ln2) = (std::f64::consts::LN_2, std::f64::consts::LN_2);
+        let root = 2f64.sqrt();
+        for (divergence, alpha, value, derivative) in [
+            (FDivergence::ReverseKl, 0.5, ln2, 1.0),
+            (FDivergence::ForwardKl, 0.5, 0.5, 0.5),
+            (FDivergence::JsDivergence, 0.5, ln2 + (2.0f64 / 3.0).ln(), 1.0 / 3.0),
+            (FDivergence::AlphaDivergence, 2.0, 1.0, 2.0),
+            (FDivergence::AlphaDivergence, 0.5, 2.0 * (1.0 - 1.0 / root), 1.0 / root),
+            (FDivergence::AlphaDivergence, 1.0, ln2, 1.0),
+            (FDivergence::AlphaDivergence, 1.0 + 1e-9, ln2, 1.0),
+            (FDivergence::Squared, 0.5, 0.5 * ln2, 0.5 * (1.0 - ln2)),
+        ] {
+            let got = divergence.at(r, alpha);
+            let near = (got.0 - value).abs() < 1e-14 && (got.1 - derivative).abs() < 1e-14;
+            assert!(near, "{divergence:?} at α = {alpha}: {got:?}, expected {value} and {derivative}");
+        }
+    }
+}

@@ -104,5 +104,6 @@ mod tests {
         let terms = ratios(&[(score(-1.0), score(-4.0)), (score(-1.0), score(-2.0))], CONSTANTS);
         assert_eq!((terms[0].value, terms[0].d_chosen), (terms[1].value, terms[1].d_chosen));
         assert_eq!(terms[0].value + terms[1].value, smoothed(3.0, 0.0).0 + smoothed(1.0, 0.0).0);
+        assert_eq!(terms[0].d_chosen + terms[1].d_chosen, smoothed(3.0, 0.0).1 + smoothed(1.0, 0.0).1);
     }
 }
