@@ -74,6 +74,23 @@ fn results(out: &Path) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn a_dry_run_tells_which_training_would_not_start() {
+    let recipe = Recipe::new();
+    fs::write(recipe.path("bad.jsonl"), "{\"prompt\": \"a\", \"chosen\": \"b\"}\n").unwrap();
+    let arm = |name: &str, dataset: &Path| {
+        let set = format!("dataset = {dataset:?}, dataset_sample = \"null\"");
+        format!("[[arm]]\nname = {name:?}\nconfig = \"configs/demo/control.toml\"\nset = {{ {set} }}\n")
+    };
+    let arms = arm("bad", &recipe.path("bad.jsonl")) + &arm("good", &demo("preferences.jsonl"));
+    let text = format!("model = {:?}\n{arms}[eval]\nsuites = [\"evals/demo.toml\"]\n", demo("base"));
+    fs::write(recipe.path("two.toml"), text).unwrap();
+    let plan = recipe.command("plan", &["--dry-run"]).assert().success().stdout(contains("train/good-1"));
+    plan.stderr(
+        contains("train/bad-1 would not start: ").and(contains("rejected")).and(contains("good-1 would").not()),
+    );
+}
+
+#[test]
 fn stages_are_skipped_resumed_and_run_anew_where_they_changed() {
     let recipe = Recipe::new();
     let plan = recipe.command("whole", &["--dry-run"]).assert().success();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_recipe::{Event, Facts, Kind, Outcome as Ran, Plan, Recipe, RecipeError, Runner, State};
-use smpo_trainer::{DryRun, EarlierRun, ReadConfig, TrainConfig, dry_run};
+use smpo_trainer::{EarlierRun, ReadConfig, TrainConfig, TrainError, dry_run};
 
 use super::Command;
 use super::engine::is_url;
@@ -191,10 +191,15 @@ fn facts(config: &Path, settings: &[String]) -> Result<Facts, String> {
         config.reference_model_name_or_path.as_ref(),
     ];
     let data: Vec<PathBuf> = config.dataset.iter().chain(&config.eval_dataset).cloned().collect();
-    let is_pattern = |path: &PathBuf| path.to_string_lossy().contains(['*', '?', '[']) || path.starts_with("hf:");
-    let missing = data.iter().filter(|path| !is_pattern(path) && !path.exists()).cloned().collect();
+    let missing = data.iter().filter(|path| is_missing(path)).cloned().collect();
     let inputs = data.into_iter().chain(models.into_iter().flatten().cloned()).collect();
     Ok(Facts { adapter: config.use_peft || config.adapter_name_or_path.is_some(), inputs, missing })
+}
+
+/// True for a data file that is not there; patterns and names on the hub are none.
+fn is_missing(path: &Path) -> bool {
+    let is_file = !path.to_string_lossy().contains(['*', '?', '[']) && !path.starts_with("hf:");
+    is_file && !path.exists()
 }
 
 /// Refuses a model that is not there, and a stage whose options, suite or policy are wrong, before anything runs.
@@ -238,9 +243,12 @@ fn show(recipe: &Recipe, plan: &Plan, format: Format, progress: &Progress) -> Ou
     let tokens = tempfile::tempdir().map_err(|error| Failure::execution(format!("a temporary directory: {error}")))?;
     let mut shown = Vec::new();
     for ((stage, state), seconds) in plan.stages.iter().zip(states).zip(seconds) {
-        let training =
-            matches!(stage.kind, Kind::Sft | Kind::Train).then(|| estimate(recipe, &stage.arguments, tokens.path()));
-        let (steps, memory_bytes) = training.flatten().unwrap_or_default();
+        let training = matches!(stage.kind, Kind::Sft | Kind::Train);
+        let Estimate { steps, memory_bytes, refusal } =
+            if training { estimate(recipe, &stage.arguments, tokens.path()) } else { Estimate::default() };
+        if let Some(reason) = refusal {
+            progress.say(&format!("{} would not start: {reason}", stage.name));
+        }
         let (state, exit) = match state {
             State::Done { exit } => ("done", Some(exit)),
             State::Begun => ("interrupted", None),
@@ -280,10 +288,19 @@ fn show(recipe: &Recipe, plan: &Plan, format: Format, progress: &Progress) -> Ou
     Ok(Exit::Success)
 }
 
-/// Steps and peak memory of a training stage, on the model that the recipe starts from. `None` where that cannot be told
-/// before earlier stages have run, as for pairs that are not made yet.
-fn estimate(recipe: &Recipe, arguments: &[String], tokens: &Path) -> Option<(Option<u64>, Option<u64>)> {
-    let [_, config, settings @ ..] = arguments else { return None };
+/// What a training stage takes, as far as it can be told before earlier stages have run.
+#[derive(Debug, Default)]
+struct Estimate {
+    steps: Option<u64>,
+    memory_bytes: Option<u64>,
+    /// The reason why it would not start.
+    refusal: Option<String>,
+}
+
+/// The estimate of a training stage, on the model that the recipe starts from. Data that is not there is made by earlier stages.
+fn estimate(recipe: &Recipe, arguments: &[String], tokens: &Path) -> Estimate {
+    let refused = |error: &TrainError| Estimate { refusal: Some(error.to_string()), ..Estimate::default() };
+    let [_, config, settings @ ..] = arguments else { return Estimate::default() };
     let settings: Vec<String> = settings
         .iter()
         .filter_map(|setting| setting.strip_prefix("--set="))
@@ -292,9 +309,19 @@ fn estimate(recipe: &Recipe, arguments: &[String], tokens: &Path) -> Option<(Opt
             false => setting.to_owned(),
         })
         .collect();
-    let ReadConfig { mut config, .. } = TrainConfig::read(Path::new(config), &settings).ok()?;
+    let mut config = match TrainConfig::read(Path::new(config), &settings) {
+        Ok(read) => read.config,
+        Err(error) => return refused(&error),
+    };
     config.token_cache.get_or_insert_with(|| tokens.to_owned());
-    let found: DryRun = dry_run(&config, EarlierRun::Resume, interrupt::flag(), &mut |_| ()).ok()??;
-    let json = found.json(&config);
-    Some((json["steps"].as_u64(), json["memory"]["total_bytes"].as_u64()))
+    let to_come = config.dataset.iter().any(|path| is_missing(path));
+    match dry_run(&config, EarlierRun::Resume, interrupt::flag(), &mut |_| ()) {
+        Err(error) if !to_come => refused(&error),
+        Ok(Some(found)) => {
+            let json = found.json(&config);
+            let refusal = found.errors.first().filter(|_| !to_come).map(TrainError::to_string);
+            Estimate { steps: json["steps"].as_u64(), memory_bytes: json["memory"]["total_bytes"].as_u64(), refusal }
+        }
+        Err(_) | Ok(None) => Estimate::default(),
+    }
 }
