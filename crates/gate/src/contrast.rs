@@ -70,7 +70,7 @@ pub(crate) struct Evidence {
     pub test: String,
     /// The paired table of a binary metric with one sample per prompt.
     pub pairs: Option<PairCounts>,
-    /// Number of prompts on which the arms differ; for one arm, on which the value differs from the commonest extreme.
+    /// Number of prompts on which the arms differ. Nothing reads it of a single arm.
     pub differing: usize,
 }
 
@@ -372,8 +372,7 @@ fn one_arm_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsE
     let found = hierarchical::mean(&candidate, options(settings))?;
     let means = prompt_means(&candidate.runs);
     if !settings.share {
-        let differing = means.iter().filter(|v| **v != means[0]).count();
-        return Ok(over_seeds(&found, found.interval, differing, settings, means.len()));
+        return Ok(over_seeds(&found, found.interval, 0, settings, means.len()));
     }
     let (interval, differing) = over_seeds_of_shares(&means, found.interval, settings.level)?;
     let evidence = over_seeds(&found, interval, differing, settings, means.len());
@@ -439,7 +438,7 @@ fn one_binary(ones: f64, n: f64, settings: Settings) -> Result<Evidence, StatsEr
         p_equivalence: None,
         test: "score test against the bound; Wilson interval".to_owned(),
         pairs: None,
-        differing: ones.min(n - ones) as usize,
+        differing: 0,
     })
 }
 

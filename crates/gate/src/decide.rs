@@ -166,18 +166,16 @@ fn suite_name(baseline: &[Run], candidate: &[Run]) -> Option<String> {
     names.all(|name| name == first).then(|| first.clone())
 }
 
-/// The arm's name if the runs agree on one, else the models' names.
-pub(crate) fn arm_name(runs: &[Run]) -> String {
-    let Some(first) = runs.first() else { return String::new() };
-    match &first.manifest.model.arm {
+/// The arm's name if several runs agree on one, else the models' names.
+fn arm_name(runs: &[Run]) -> String {
+    match runs.first().and_then(|run| run.manifest.model.arm.as_ref()) {
         Some(arm) if runs.len() > 1 && runs.iter().all(|run| run.manifest.model.arm.as_ref() == Some(arm)) => {
             arm.clone()
         }
-        _ if runs.len() > 1 => {
+        _ => {
             let mut names: Vec<&str> = runs.iter().map(Run::name).collect();
             names.dedup();
             names.join(", ")
         }
-        _ => first.name().to_owned(),
     }
 }

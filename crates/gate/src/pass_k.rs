@@ -42,8 +42,7 @@ pub(crate) struct Derived {
 
 /// Gives runs that have k samples to a prompt their value and estimate of each pass^k that the rules ask for, for a board.
 pub(crate) fn measure<'a>(rules: &[Rule], runs: impl Iterator<Item = &'a mut Run>) {
-    let mut asked: Vec<(&Rule, usize)> = rules.iter().filter_map(|rule| Some((rule, rule.pass_k?))).collect();
-    asked.dedup_by(|a, b| a.0.metric == b.0.metric);
+    let asked: Vec<(&Rule, usize)> = rules.iter().filter_map(|rule| Some((rule, rule.pass_k?))).collect();
     for run in runs {
         for &(rule, k) in &asked {
             if most_samples(run, rule.source()) >= k && !run.has(&rule.metric) {

@@ -56,7 +56,7 @@ pub(crate) fn prompts(
             Some(discordant) => return Discordance::of(discordant, n, sign).prompts(gain, margin, policy),
             None if gain >= 0.0 => margin,
             None if gain > -margin => gain + margin,
-            None => -gain,
+            None => gain,
         },
         Require::Equivalent(margin) => {
             // Both ends at half the risk; beyond the margin, the difference itself at half the alpha.

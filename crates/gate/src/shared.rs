@@ -10,7 +10,7 @@ pub(crate) const ERRORS: &str = "error_rate";
 /// A prompt's identity within a suite: slice and id.
 pub(crate) type PromptKey<'a> = (&'a str, &'a str);
 
-/// Row of a prompt that the run does not have.
+/// Row of a prompt that the run does not have: beyond the end of every column.
 const ABSENT: usize = usize::MAX;
 
 /// Every prompt that some run has, ascending.
@@ -97,9 +97,6 @@ pub(crate) struct Values<'a> {
 impl<'a> Values<'a> {
     /// The values of a prompt; none where the run lacks it.
     pub fn of(&self, prompt: usize) -> &'a [f64] {
-        match self.column {
-            Some(column) if self.rows[prompt] != ABSENT => column.row(self.rows[prompt]),
-            _ => &[],
-        }
+        self.column.map_or(&[], |column| column.row(self.rows[prompt]))
     }
 }

@@ -46,6 +46,26 @@ fn damage_is_named_with_its_line() {
     assert!(refusal(&dir).contains("not a finished evaluation: measurements.jsonl is missing"), "{}", refusal(&dir));
     assert!(refusal(&root.path().join("nowhere")).contains("there is no such directory"));
 
+    // Of two kinds of damage the first, at one place the prompt that occurs twice.
+    let lines: Vec<&str> = whole.lines().collect();
+    let impossible = |line: usize| lines[line].replace("1.0", "2.0");
+    let with = |lines: Vec<String>| {
+        write_whole(&path, (lines.join("\n") + "\n").as_bytes()).unwrap();
+        Run::load(&dir).unwrap_err()
+    };
+    let owned = || -> Vec<String> { lines.iter().map(|line| (*line).to_owned()).collect() };
+    let mut first_impossible = owned();
+    first_impossible[2] = impossible(2);
+    first_impossible.push(lines[0].to_owned());
+    assert!(matches!(with(first_impossible), GateError::Impossible { .. }));
+    let mut first_repeated = owned();
+    first_repeated[4] = impossible(4);
+    first_repeated.insert(1, lines[0].to_owned());
+    assert!(matches!(with(first_repeated), GateError::DuplicatePrompt { .. }));
+    let mut both = owned();
+    both.push(impossible(0));
+    assert!(matches!(with(both), GateError::DuplicatePrompt { .. }));
+
     // What people give instead: a training run, a model.
     let model = root.path().join("run/model");
     std::fs::create_dir_all(&model).unwrap();
@@ -57,6 +77,10 @@ fn damage_is_named_with_its_line() {
     );
     let run = root.path().join("run");
     write_whole(&run.join("config.toml"), b"").unwrap();
+    assert!(
+        refusal(&run)
+            .ends_with("not a finished evaluation: run.json is missing; run `smpo eval` or `smpo score` again")
+    );
     write_whole(&run.join("metrics.jsonl"), b"").unwrap();
     assert!(refusal(&run).contains(&format!("a training run; `smpo eval {} ", model.display())), "{}", refusal(&run));
 }
@@ -115,4 +139,38 @@ fn ids_without_prompts_are_paired_with_a_warning() {
     let half = warnings(make("a", "one", true), make("b", "two", false));
     assert!(half[0].starts_with("the answers of the candidate come without"), "{half:?}");
     assert_eq!(warnings(make("a", "one", true), make("b", "one", true)), Vec::<String>::new());
+}
+
+#[test]
+fn scored_files_without_a_common_id_are_refused_with_the_remedy() {
+    let root = tempfile::tempdir().unwrap();
+    let make = |name: &str, text: &str| {
+        let mut made = run(name).with("loop_rate", ones_first(0, 4));
+        made.manifest.kind = "score".into();
+        made.manifest.suite.sha256 = name.into();
+        let rows = made.measurements.rows().map(|mut row| {
+            row.prompt_id = format!("{name}-{}", row.prompt_id);
+            row
+        });
+        made.measurements = rows.collect();
+        let dir = made.write(root.path());
+        let line = |i: usize| {
+            let message = format!("{{\"role\":\"user\",\"content\":\"{text} {i}\"}}");
+            format!("{{\"prompt_id\":\"{name}-p{i:05}\",\"slice\":\"s\",\"messages\":[{message}]}}\n")
+        };
+        write_whole(&dir.join("samples.jsonl"), (0..4).map(line).collect::<String>().as_bytes()).unwrap();
+        vec![Run::load(dir).unwrap()]
+    };
+    let policy = Policy::load("default").unwrap();
+    let refused = |a, b| decide(&policy, a, b, DecideOptions::default()).unwrap_err().to_string();
+    let start = |text: &str| text.split_once("common, ").unwrap().1.to_owned();
+    assert_eq!(
+        start(&refused(make("a", "question"), make("b", "question"))),
+        "by their ids (a-p00000 and b-p00000); the texts of prompts are the same: give both files the same ids, or score \
+         them with one `--prompts`"
+    );
+    assert_eq!(
+        start(&refused(make("a", "question"), make("c", "another"))),
+        "by their ids (a-p00000 and c-p00000); evaluate both on the same prompts"
+    );
 }

@@ -4,9 +4,9 @@ mod runs;
 
 use runs::{Build, ones_first, run};
 use smpo_gate::{DecideOptions, Policy, Run, decide};
-use smpo_results::{Decision, MetricVerdict, Verdict};
+use smpo_results::{ClaimScope, Decision, MetricVerdict, Verdict};
 use smpo_stats::binary::{tango, tango_z};
-use smpo_stats::distribution::{normal_cdf, student_cdf};
+use smpo_stats::distribution::{normal_cdf, normal_quantile, student_cdf};
 use smpo_stats::hierarchical::{self, Arm, Estimate, Options, Seeds};
 use smpo_stats::permutation::sign_flip;
 use smpo_stats::power::{line_power, mcnemar_detectable, mcnemar_n, tango_n, tango_power};
@@ -79,7 +79,7 @@ fn a_superiority_of_shares_is_tested_at_its_margin() {
 #[test]
 fn pairs_are_planned_with_one_more_discordant_prompt_than_was_seen() {
     let share = |count: usize| (count as f64 + 0.5) / 82.0;
-    for (first, second, margin) in [(5, 6, 0.05), (8, 5, 0.05), (9, 5, 0.03)] {
+    for (first, second, margin) in [(5, 6, 0.05), (8, 5, 0.05), (9, 5, 0.05), (9, 5, 0.03)] {
         let (a, b) = pairs(50 - first, first, second, 30 - second);
         let (lost, won) = (share(first), share(second));
         let half = 0.5 * (lost + won);
@@ -211,14 +211,14 @@ fn shares_of_several_samples_change_their_method_at_twenty_prompts() {
     let halves = |changed: usize| (0..100).map(|i| vec![1.0, f64::from(u8::from(i >= changed))]).collect::<Vec<_>>();
     let ends = halves(0);
     for (changed, relative, absolute) in [(19, "Tango", "Wilson"), (20, "BCa", "BCa")] {
-        let found = row("eos_rate", "equivalent = 0.1", &ends, &halves(changed));
+        let found = row("eos_rate", "equivalent = 0.12", &ends, &halves(changed));
         assert!(found.test.contains(relative), "{changed}: {}", found.test);
         let fell = 0.5 * changed as f64;
         let (mean, n) = (-fell / 100.0, 100.0);
         let error = ((fell * 0.5 - n * mean * mean) / 99.0 / n).sqrt();
         let p = match changed {
-            19 => equivalence::tango(fell, 0.0, n, 0.1).p(),
-            _ => equivalence::student(mean, error, 99.0, 0.1).p(),
+            19 => equivalence::tango(fell, 0.0, n, 0.12).p(),
+            _ => equivalence::student(mean, error, 99.0, 0.12).p(),
         };
         close(found.p_equivalence.unwrap(), p, 1e-9);
         let detectable = match changed {
@@ -241,6 +241,9 @@ fn shares_of_several_samples_change_their_method_at_twenty_prompts() {
             assert!(found.test.starts_with("t test against the bound; "), "{}", found.test);
             if changed < 20 {
                 spans(&found, wilson(sum, n, 0.9).unwrap());
+                // one more of both kinds than was seen
+                let share = (sum + 1.0) / (n + 2.0);
+                close(found.detectable.unwrap(), 2.486_474_9 * (share * (1.0 - share) / n).sqrt(), 1e-6);
             }
         }
     }
@@ -259,6 +262,10 @@ fn shares_that_did_not_move_still_have_an_error() {
         (found.detectable, found.power),
         (expected, tango_power(0.5 / 102.0, 0.5 / 102.0, 0.02, 100, ALPHA).ok())
     );
+    // half of the answers to each prompt: the least variance of a share is 1/102/20
+    let same: Vec<Vec<f64>> = vec![vec![1.0, 0.0]; 100];
+    let found = row("eos_rate", "at_least = 0.505", &same, &same);
+    close(found.p_harm.unwrap(), student_cdf(-0.005 / (1.0_f64 / 102.0 / 20.0 / 100.0).sqrt(), 99.0), 1e-9);
     let same = single([0.25; 100]);
     close(row("eos_logp_gold", "non_inferior = 0.02", &same, &same).detectable.unwrap(), 0.0, 0.0);
 }
@@ -433,10 +440,17 @@ fn arms_are_named_by_what_their_runs_share() {
     let found = verdict(&rules, vec![plain("a").seed("arm", 1)], vec![plain("b"), plain("c")]);
     assert_eq!((found.baseline.as_str(), found.candidate.as_str()), ("a", "b, c"));
     assert_eq!(found.suite.as_deref(), Some("ood"));
-    assert_eq!(
-        found.notes,
-        ["1 baseline and 2 candidate checkpoints: the arm with one stands only for that checkpoint"]
-    );
+    let one = |b: usize, c: usize| {
+        format!("{b} baseline and {c} candidate checkpoints: the arm with one stands only for that checkpoint")
+    };
+    assert_eq!((found.notes, found.claim), (vec![one(1, 2)], ClaimScope::Checkpoints));
+    let found = verdict(&rules, vec![plain("b"), plain("c")], vec![plain("a")]);
+    assert_eq!((found.notes, found.claim), (vec![one(2, 1)], ClaimScope::Checkpoints));
+    // the arm's name takes two runs that are of it
+    for (arms, name) in [(["arm", "arm"], "arm"), (["arm", "other"], "b, c")] {
+        let candidate = [("b", 1), ("c", 2)].iter().zip(arms).map(|((name, seed), arm)| plain(name).seed(arm, *seed));
+        assert_eq!(verdict(&rules, vec![plain("a")], candidate.collect()).candidate, name);
+    }
     let mut other = plain("b");
     other.manifest.suite.name = "other".into();
     assert_eq!(verdict(&rules, vec![plain("a")], vec![other]).suite, None);
@@ -457,4 +471,97 @@ fn arms_are_named_by_what_their_runs_share() {
         ]
     );
     assert!(verdict(&rules, vec![served("a", &["top_k"])], vec![served("b", &["top_k"])]).notes.is_empty());
+}
+
+/// Below twenty prompts that differ, the score interval is in that over seeds, and planning takes one more than was seen.
+#[test]
+fn shares_over_seeds_change_their_method_at_twenty_prompts() {
+    let z = 2.486_474_9;
+    let one_of = |rules: &str, a: &[Vec<f64>], b: &[Vec<f64>]| {
+        verdict(rules, over_seeds("eos_rate", "a", a), over_seeds("eos_rate", "b", b)).metrics.remove(0)
+    };
+    for changed in [19, 20] {
+        let pick = |few: Interval, many: Interval| if changed < 20 { few } else { many };
+        let ends = 100 - changed;
+        let values = vec![ones_first(ends, 100).collect::<Vec<f64>>(); 2];
+        let plain = hierarchical::mean(&arm(&values), RESAMPLING).unwrap();
+        let widened = plain.interval.hull(wilson(ends as f64, 100.0, 0.9).unwrap());
+        assert_ne!(widened, plain.interval);
+        let found = one_of(&rule("eos_rate", "at_least = 0.5"), &values, &values);
+        spans(&found, pick(widened, plain.interval));
+        let share = (ends as f64 + 1.0) / 102.0;
+        let smoothed = (share * (1.0 - share) / 100.0).sqrt();
+        assert!(smoothed > plain.standard_error);
+        close(found.detectable.unwrap(), z * if changed < 20 { smoothed } else { plain.standard_error }, 1e-6);
+
+        // ten prompts are lost and the others won
+        let won = changed - 10;
+        let before = vec![ones_first(50, 100).collect::<Vec<f64>>(); 2];
+        let after: Vec<f64> = (0..100).map(|i| f64::from(u8::from((10..50 + won).contains(&i)))).collect();
+        let after = vec![after; 2];
+        let plain = hierarchical::compare(&arm(&before), &arm(&after), Seeds::Paired, RESAMPLING).unwrap();
+        let widened = plain.interval.hull(tango(10.0, won as f64, 100.0, 0.9).unwrap());
+        assert_ne!(widened, plain.interval);
+        let found = one_of(&rule("eos_rate", "non_inferior = 0.05"), &before, &after);
+        spans(&found, pick(widened, plain.interval));
+        let mean = (won as f64 - 10.0) / 100.0;
+        let smoothed = (((changed as f64 + 1.0) / 102.0 - mean * mean) / 100.0).sqrt();
+        assert!(smoothed > plain.standard_error);
+        close(found.detectable.unwrap(), z * if changed < 20 { smoothed } else { plain.standard_error }, 1e-6);
+    }
+}
+
+/// A reward may happen to be 0 or 1; its bound is no share that a score could be computed at.
+#[test]
+fn values_of_zero_and_one_may_be_held_against_any_bound() {
+    for (require, ones, p, decision) in [
+        ("at_least = -0.5", 25, 1.0, Decision::Pass),
+        ("at_most = -0.5", 25, 0.0, Decision::Fail),
+        ("at_least = 1.5", 25, 0.0, Decision::Fail),
+        ("at_most = 1.5", 25, 1.0, Decision::Pass),
+        ("at_least = 0", 0, 1.0, Decision::Pass),
+        ("at_most = 1", 50, 1.0, Decision::Pass),
+    ] {
+        let found = row("reward", require, &single([0.0; 50]), &single(ones_first(ones, 50)));
+        assert_eq!((found.p_harm, found.verdict), (Some(p), decision), "{require}");
+    }
+}
+
+#[test]
+fn fewer_than_a_hundred_million_prompts_are_promised() {
+    let z = normal_quantile(1.0 - ALPHA) + normal_quantile(POWER);
+    for (needed, promised) in [(99_999_999, Some(99_999_999)), (100_000_000, None)] {
+        let distance = (z * z * 12.5 / (f64::from(needed) - 0.5)).sqrt();
+        let found = row("eos_logp_gold", "superior = 0.5", &single([0.0; 50]), &nats(0.5 + distance));
+        assert_eq!((found.verdict, found.n_needed), (Decision::Inconclusive, promised));
+    }
+}
+
+/// All of four signs agree by chance in one case of 16, all of five in one of 32.
+#[test]
+fn an_open_question_needs_at_least_one_more_prompt() {
+    let found = |n: usize| {
+        row("eos_logp_gold", "non_inferior = 0.5 }\nmin_n = 2 # {", &single(vec![0.0; n]), &single(vec![-1.0; n]))
+    };
+    let (four, five) = (found(4), found(5));
+    assert_eq!((four.p_harm, four.verdict, four.n_needed), (Some(0.0625), Decision::Inconclusive, Some(5)));
+    assert_eq!((five.p_harm, five.verdict, five.n_needed), (Some(0.03125), Decision::Fail, None));
+}
+
+/// Where the interval clears the margin, more prompts help against `min_n` alone.
+#[test]
+fn a_pass_that_is_blocked_needs_what_the_policy_asks_for() {
+    let lacking: Vec<Vec<f64>> = (0..400).map(|i| if i % 4 == 0 { vec![] } else { vec![1.0] }).collect();
+    for (limits, needed, block) in [
+        ("min_n = 299", None, "100 of 400 prompts lack `eos_rate` in some run"),
+        ("min_n = 300", None, "100 of 400 prompts lack `eos_rate` in some run"),
+        ("min_n = 301", Some(301), "100 of 400 prompts lack `eos_rate` in some run"),
+        ("min_n = 301\nmax_unpaired = 1.0", Some(301), "only 300 prompts, and the policy asks for at least 301"),
+    ] {
+        let require = format!("non_inferior = 0.2 }}\n{limits} # {{");
+        let found = row("eos_rate", &require, &single([1.0; 400]), &lacking);
+        assert_eq!((found.verdict, found.n_needed), (Decision::Inconclusive, needed), "{limits}");
+        let expected = format!("): not worse by the 20 points allowed; no pass, because {block}");
+        assert!(found.reason.contains(&expected), "{limits}: {}", found.reason);
+    }
 }

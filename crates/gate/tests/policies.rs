@@ -3,8 +3,8 @@
 mod runs;
 
 use runs::{Build, ones_first, run};
-use smpo_gate::policy::{SHIPPED, shipped_names};
-use smpo_gate::{DecideOptions, Policy, decide};
+use smpo_gate::policy::{IfMissing, Role, SHIPPED, shipped_names};
+use smpo_gate::{DecideOptions, GateError, Policy, decide};
 use smpo_results::Decision;
 
 fn refusal(text: &str) -> String {
@@ -193,6 +193,17 @@ fn a_requirement_that_decides_nothing_is_refused_with_the_reason() {
     let both = "[[metric]]\nid = \"eos_rate\"\nrequire = { at_least = 0.9 }\n[[metric]]\nid = \"eos_rate\"\nrequire = { at_most = 0.5 }\n";
     let text = refusal(&format!("name = \"x\"\n{both}"));
     assert!(text.ends_with("expected bounds that some value meets, got 0.9 and 0.5"), "{text}");
+    let one_value = both.replace("0.9", "0.5");
+    assert!(Policy::parse("my.toml", &format!("name = \"x\"\n{one_value}")).is_ok());
+}
+
+#[test]
+fn a_policy_that_says_little_has_defaults() {
+    let policy = Policy::parse("my.toml", &format!("name = \"x\"\n{RULE}")).unwrap();
+    assert_eq!((policy.alpha, policy.power, policy.resamples), (0.05, 0.8, 10_000));
+    let rule = &policy.rules[0];
+    assert_eq!((rule.min_n, rule.max_unpaired, rule.slice.as_str()), (50, 0.05, "all"));
+    assert_eq!((rule.role, rule.if_missing), (Role::Primary, IfMissing::Inconclusive));
 }
 
 #[test]
@@ -200,4 +211,8 @@ fn an_unknown_policy_is_met_with_the_shipped_names() {
     let text = Policy::load("strikt").unwrap_err().to_string();
     let names = shipped_names().join(", ");
     assert_eq!(text, format!("no policy `strikt`: expected a file or one of {names} (did you mean `strict`?)"));
+    // What is there and cannot be read is no unknown name.
+    let directory = tempfile::tempdir().unwrap();
+    let error = Policy::load(directory.path().to_str().unwrap()).unwrap_err();
+    assert!(matches!(error, GateError::Results(_)), "{error}");
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 use runs::{Build, ones_first, run};
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{GateError, Policy, Run};
-use smpo_results::{Board, COMMON_PROMPTS, FinishReason, LoopSpan, SCHEMA_VERSION, Sample, write_jsonl};
+use smpo_results::{Board, COMMON_PROMPTS, FinishReason, LoopSpan, Measurement, SCHEMA_VERSION, Sample, write_jsonl};
+use smpo_stats::proportion::wilson;
 
 fn options<'a>() -> RankingOptions<'a> {
     RankingOptions {
@@ -48,6 +49,23 @@ fn written(root: &Path, name: &str, finished: usize, n: usize) -> Run {
         .collect();
     write_jsonl(&dir.join("samples.jsonl"), "sample", &samples).unwrap();
     Run::load(dir).unwrap()
+}
+
+/// A run on disk with these completions.
+fn saved(root: &Path, made: &Run, samples: &[Sample]) -> Run {
+    let dir = made.write(root);
+    write_jsonl(&dir.join("samples.jsonl"), "sample", samples).unwrap();
+    Run::load(dir).unwrap()
+}
+
+fn sound(n: usize) -> Vec<Sample> {
+    (0..n).map(|i| sample(i, "fine", FinishReason::Eos, Some(9))).collect()
+}
+
+/// A run with a name and a training seed of an arm.
+fn trained(mut run: Run, arm: Option<&str>, seed: Option<u64>) -> Run {
+    (run.manifest.model.arm, run.manifest.model.training_seed) = (arm.map(str::to_owned), seed);
+    run
 }
 
 fn one_board(runs: Vec<Run>, options: &RankingOptions) -> Board {
@@ -208,6 +226,12 @@ fn pass_k_is_a_column_where_the_policy_asks_for_it() {
     // Runs of one answer a prompt have no such column.
     let single = one_board(vec![written(root.path(), "c", 40, 40)], &options);
     assert!(single.metrics.iter().all(|metric| metric.id != "eos_rate^2"));
+    // Two rules on it make one column.
+    let bound = "[[metric]]\nid = \"eos_rate\"\npass_k = 2\nrequire = { at_least = 0.5 }\n";
+    let policy = Policy::parse("p.toml", &format!("{rule}{bound}")).unwrap();
+    let board = one_board(vec![made("d", 10)], &RankingOptions { policy: Some(&policy), ..self::options() });
+    let found = board.entries[0].metrics.iter().filter(|metric| metric.metric == "eos_rate^2");
+    assert_eq!(found.map(|metric| metric.value).collect::<Vec<_>>(), [0.75]);
 }
 
 /// Seeds that agree on every prompt are no proof of it: the interval of a share over them has Wilson's in it.
@@ -260,6 +284,15 @@ fn long_completions_are_cut_at_a_character_and_say_so() {
     assert_eq!((worst.sample.completion.len(), worst.omitted_bytes), (100, 380));
     // The loop begins beyond the cut: it is flagged, but not located in what is left.
     assert_eq!((worst.loop_span, worst.flags[0].as_str()), (None, "loop"));
+    for (bytes, span) in [
+        (300, None),
+        (301, Some(LoopSpan { start: 300, end: 301, period: 6 })),
+        (999, Some(LoopSpan { start: 300, end: 480, period: 6 })),
+    ] {
+        let run = Run::load(root.path().join("a")).unwrap();
+        let board = one_board(vec![run], &RankingOptions { completion_bytes: bytes, ..options() });
+        assert_eq!(board.entries[0].worst[0].loop_span, span, "{bytes}");
+    }
     // Nothing is known of the lengths.
     assert!(board.entries[0].survival.is_empty() && board.entries[0].hazard.is_empty());
 }
@@ -298,6 +331,8 @@ fn figures_are_over_the_prompts_that_all_answered() {
     };
     assert_eq!(common("all"), common("skips"));
     assert_eq!((common("all").0, common("all").3), (10.0 / 210.0, 210));
+    let interval = wilson(10.0, 210.0, 0.95).unwrap();
+    assert!((common("all").1 - interval.low).abs() < 1e-12 && (common("all").2 - interval.high).abs() < 1e-12);
     assert!(board.entries.iter().all(|e| e.rank_band == (1, 2)));
 
     let same = one_board(vec![scored("a", |_| true), scored("b", |_| true)], &options());
@@ -431,7 +466,15 @@ fn scored_files_share_a_board_if_more_than_half_of_their_prompts_do() {
     };
     assert_eq!(found(48), [(2, None)]);
     let apart = "model and model have half of their prompts or fewer in common".to_owned();
-    assert_eq!(found(50), [(1, None), (1, Some(apart))]);
+    assert_eq!(found(50), [(1, None), (1, Some(apart.clone()))]);
+    assert_eq!(found(100), [(1, None), (1, Some(apart))]);
+    let mut elsewhere = scored("elsewhere", 0);
+    let rows = elsewhere.measurements.rows().map(|row| Measurement { slice: "other".into(), ..row });
+    elsewhere.measurements = rows.collect();
+    assert_eq!(
+        boards(vec![scored("a", 0), elsewhere], &options()).unwrap()[1].apart.as_deref(),
+        Some("model and model have the same ids of prompts under different slices")
+    );
     let same = one_board(["x", "y", "z"].map(|name| scored(name, 0)).into(), &options());
     assert_eq!(bands(&same).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["model", "model (2)", "model (3)"]);
 }
@@ -464,4 +507,191 @@ fn a_figure_of_whole_runs_is_averaged_over_seeds_with_students_interval() {
             assert!((got - expected).abs() < 1e-4, "{metric}: {got} {expected}");
         }
     }
+}
+
+#[test]
+fn primary_metrics_come_first_and_have_a_direction() {
+    let root = tempfile::tempdir().unwrap();
+    let mut made = run("a")
+        .with("broken_rate", ones_first(0, 4))
+        .with("length", [9.0; 4])
+        .with("eos_rate", ones_first(4, 4))
+        .with("loop_rate", ones_first(0, 4));
+    made.metrics.metrics[1].primary = true;
+    made.manifest.samples_per_prompt = 4;
+    let board = one_board(vec![saved(root.path(), &made, &sound(4))], &options());
+    assert_eq!(
+        board.metrics.iter().map(|metric| (metric.id.as_str(), metric.primary)).collect::<Vec<_>>(),
+        [("eos_rate", true), ("loop_rate", true), ("broken_rate", false), ("length", false)]
+    );
+    assert_eq!(board.title, "ood, T 0.8, cap 240, 4 samples a prompt");
+}
+
+/// By EOS rate four share the first four places and y is last; by loops the order is y, u, x, v, w. With shared places u has
+/// 2.5 + 2, x 2.5 + 3, y 5 + 1, v 2.5 + 4, w 2.5 + 5.
+#[test]
+fn equal_entries_share_their_places() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = [("w", 9, 5), ("v", 9, 4), ("y", 8, 1), ("x", 9, 3), ("u", 9, 2)].map(|(name, ends, loops)| {
+        let made = run(name).with("eos_rate", ones_first(ends, 10)).with("loop_rate", ones_first(loops, 10));
+        saved(root.path(), &made, &sound(10))
+    });
+    assert_eq!(bands(&one_board(runs.into(), &options())), ["u", "x", "y", "v", "w"].map(|name| (name, (1, 5))));
+}
+
+/// An arm that left the hard prompts out is not better for it, and one without the metric changes nothing.
+#[test]
+fn rows_of_one_band_are_ordered_by_what_all_answered() {
+    let root = tempfile::tempdir().unwrap();
+    let made = |name: &str, ends: usize, answered: usize| {
+        let made = run(name).with("length", [9.0; 20]).with("eos_rate", ones_first(ends, answered));
+        saved(root.path(), &made, &sound(20))
+    };
+    let board = one_board(vec![made("skips", 9, 10), made("all", 10, 20), made("none", 0, 0)], &options());
+    assert_eq!(bands(&board), ["all", "skips", "none"].map(|name| (name, (1, 3))));
+    // Nothing in common: each entry's own mean.
+    let gold = |name: &str, mean: f64, answered: std::ops::Range<usize>| {
+        let values = (0..8).map(|i| if answered.contains(&i) { vec![mean] } else { vec![] });
+        saved(root.path(), &run(name).with("length", [9.0; 8]).with_samples("eos_logp_gold", values), &sound(8))
+    };
+    let board = one_board(vec![gold("low", -1.0, 0..2), gold("high", -0.5, 2..8)], &options());
+    assert_eq!(bands(&board), ["high", "low"].map(|name| (name, (1, 2))));
+}
+
+#[test]
+fn arms_over_seeds_are_ranked_by_the_spread_of_their_seeds() {
+    let root = tempfile::tempdir().unwrap();
+    let seeds = |arm: &str, finished: &[usize]| -> Vec<Run> {
+        let one = |(seed, finished): (usize, &usize)| {
+            let name = format!("{arm}-{seed}-of-{}", finished);
+            trained(written(root.path(), &name, *finished, 300), Some(arm), Some(seed as u64))
+        };
+        finished.iter().enumerate().map(one).collect()
+    };
+    let [good, bad] = [("good", [290, 295, 300]), ("bad", [200, 205, 195])].map(|(arm, ends)| seeds(arm, &ends));
+    for runs in [[good.clone(), bad.clone()], [bad, good.clone()]] {
+        assert_eq!(bands(&one_board(runs.concat(), &options())), [("good", (1, 1)), ("bad", (2, 2))]);
+    }
+    // One bad seed of three is no proof, though its run against the checkpoint would be one.
+    let wild = seeds("wild", &[200, 300, 300]);
+    let one = || vec![written(root.path(), "checkpoint", 300, 300)];
+    for runs in [[one(), wild.clone()], [wild, one()]] {
+        let board = one_board(runs.concat(), &options());
+        assert!(board.entries.iter().all(|entry| entry.rank_band == (1, 2)), "{:?}", bands(&board));
+    }
+    let board = one_board([one(), seeds("bad", &[200, 205, 195])].concat(), &options());
+    assert_eq!(bands(&board), [("checkpoint", (1, 1)), ("bad", (2, 2))]);
+}
+
+#[test]
+fn only_other_seeds_of_one_arm_are_one_entry() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = || ["x", "y"].map(|name| written(root.path(), name, 4, 4));
+    for (first, second, together) in [
+        ((Some("a"), Some(0)), (Some("a"), Some(1)), true),
+        ((Some("a"), Some(0)), (Some("a"), Some(0)), false),
+        ((Some("a"), Some(0)), (Some("b"), Some(1)), false),
+        ((Some("a"), Some(0)), (Some("a"), None), false),
+        ((Some("a"), None), (Some("a"), Some(0)), false),
+        ((Some("a"), None), (Some("a"), None), false),
+        ((None, Some(0)), (None, Some(1)), false),
+        ((None, None), (None, None), false),
+    ] {
+        let [x, y] = runs();
+        let board = one_board(vec![trained(x, first.0, first.1), trained(y, second.0, second.1)], &options());
+        let names: Vec<&str> = board.entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, if together { vec!["a"] } else { vec!["x", "y"] }, "{first:?} {second:?}");
+    }
+}
+
+#[test]
+fn a_board_apart_says_how_it_was_sampled() {
+    let root = tempfile::tempdir().unwrap();
+    let mut unknown = written(root.path(), "b", 4, 4);
+    (unknown.manifest.sampler, unknown.manifest.cap) = (None, None);
+    let boards = boards(vec![written(root.path(), "a", 4, 4), unknown], &options()).unwrap();
+    assert_eq!(boards[1].apart.as_deref(), Some("b was sampled with an unknown sampler, a with T 0.8, cap 240"));
+}
+
+/// Of each prompt's two answers one ends.
+#[test]
+fn figures_over_common_prompts_are_means_over_samples() {
+    let root = tempfile::tempdir().unwrap();
+    let made = |name: &str, n: usize| {
+        saved(root.path(), &run(name).with_samples("eos_rate", vec![vec![1.0, 0.0]; n]), &sound(n))
+    };
+    let board = one_board(vec![made("a", 40), made("b", 30)], &options());
+    let common = |entry: &smpo_results::BoardEntry| {
+        let found = entry.metrics.iter().find(|metric| metric.slice == COMMON_PROMPTS).unwrap();
+        (found.value, found.n)
+    };
+    assert_eq!(board.entries.iter().map(common).collect::<Vec<_>>(), [(0.5, 30); 2]);
+}
+
+fn shown<'a>(board: &'a Board, name: &str) -> Vec<(&'a str, u32)> {
+    let entry = board.entries.iter().find(|entry| entry.name == name).unwrap();
+    entry.worst.iter().map(|worst| (worst.sample.prompt_id.as_str(), worst.sample.sample)).collect()
+}
+
+/// Three arms do not end prompt 1, the worst of all is a loop at prompt 2: prompt 1 has more flaws over all.
+#[test]
+fn the_prompts_with_the_most_flaws_over_all_entries_are_shown_of_each() {
+    let root = tempfile::tempdir().unwrap();
+    let made = |name: &str, prompt: usize, flawed: Sample| {
+        let mut samples = sound(4);
+        samples[prompt] = flawed;
+        saved(root.path(), &run(name).with("eos_rate", ones_first(4, 4)), &samples)
+    };
+    let cut = || sample(1, "and so", FinishReason::Length, Some(240));
+    let mut runs: Vec<Run> = ["a", "b", "c"].map(|name| made(name, 1, cut())).into();
+    runs.push(made("loops", 2, sample(2, &"again ".repeat(30), FinishReason::Eos, None)));
+    let board = one_board(runs, &RankingOptions { worst_per_entry: 1, ..options() });
+    assert_eq!(shown(&board, "loops"), [("p00002", 0), ("p00001", 0)]);
+    assert_eq!(shown(&board, "a"), [("p00001", 0)]);
+}
+
+#[test]
+fn of_sound_answers_to_a_wanted_prompt_one_is_shown() {
+    let root = tempfile::tempdir().unwrap();
+    let mut samples = sound(2);
+    samples.push(Sample { sample: 1, ..samples[0].clone() });
+    let made = saved(root.path(), &run("a").with("eos_rate", ones_first(2, 2)), &samples);
+    let wanted = [("even".to_owned(), "p00000".to_owned())].into();
+    let board = one_board(vec![made], &RankingOptions { wanted, ..options() });
+    assert_eq!(shown(&board, "a"), [("p00000", 0)]);
+}
+
+/// The second answer to prompt 1 failed and has no value: the other two are marked, so all are; of prompt 2 one of two
+/// values is marked, which may be any of three answers.
+#[test]
+fn broken_answers_are_flagged_where_it_is_known_which_they_are() {
+    let root = tempfile::tempdir().unwrap();
+    let values = [vec![1.0, 0.0, 0.0], vec![1.0, 1.0], vec![1.0, 0.0], vec![0.0, 0.0, 0.0]];
+    let mut made = run("a").with_samples("broken_rate", values);
+    made.manifest.samples_per_prompt = 3;
+    let samples: Vec<Sample> = sound(4)
+        .into_iter()
+        .flat_map(|first| [0, 1, 2].map(|number| Sample { sample: number, ..first.clone() }))
+        .collect();
+    let board =
+        one_board(vec![saved(root.path(), &made, &samples)], &RankingOptions { worst_per_entry: 12, ..options() });
+    let broken: Vec<_> = [0, 1, 2].map(|number| ("p00001", number)).into();
+    assert_eq!(shown(&board, "a"), [vec![("p00000", 0)], broken].concat());
+    assert!(board.entries[0].worst.iter().all(|worst| worst.flags == ["broken"]));
+}
+
+#[test]
+fn a_loop_that_fills_more_of_the_answer_is_worse_and_any_loop_is_worse_than_running_away() {
+    let root = tempfile::tempdir().unwrap();
+    let start = "Rivers carry what mountains lose, and on the way each grain of sand is ground a little finer, until at last \
+                 the sea takes all of it and lays it down in beds of mud.";
+    let steps: String =
+        (1..90).map(|i| format!("Now I write step {i} of the plan and go on with the next.\n")).collect();
+    let texts = [format!("{start} {}", "again ".repeat(40)), "again ".repeat(30), steps];
+    let samples: Vec<Sample> =
+        texts.iter().enumerate().map(|(i, text)| sample(i, text, FinishReason::Length, None)).collect();
+    let board = one_board(vec![saved(root.path(), &run("a").with("eos_rate", ones_first(0, 3)), &samples)], &options());
+    assert_eq!(shown(&board, "a"), [("p00001", 0), ("p00000", 0), ("p00002", 0)]);
+    let flags: Vec<&str> = board.entries[0].worst.iter().map(|worst| worst.flags[0].as_str()).collect();
+    assert_eq!(flags, ["loop", "loop", "runaway"]);
 }

@@ -4,6 +4,7 @@ mod runs;
 
 use runs::{Build, ones_first, run};
 use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
+use smpo_results::manifest::{FINISH_REASON, PROMPT, TOKENS};
 use smpo_results::{ClaimScope, Decision, Measurement, Verdict};
 
 fn policy(rules: &str) -> Policy {
@@ -30,6 +31,8 @@ fn a_clear_regression_fails_and_its_reverse_passes() {
     let policy = eos("{ non_inferior = 0.05 }");
     assert_eq!(answer(&policy, good(), bad()), (Decision::Fail, 1));
     assert_eq!(answer(&policy, bad(), good()), (Decision::Pass, 0));
+    let decided = [verdict(&policy, good(), bad()), verdict(&policy, bad(), good())];
+    assert_eq!(decided.map(|verdict| verdict.metrics[0].n_needed), [None; 2]);
     let superior = eos("{ superior = 0.05 }");
     assert_eq!(answer(&superior, bad(), good()), (Decision::Pass, 0));
     assert_eq!(answer(&superior, good(), bad()), (Decision::Fail, 1));
@@ -217,6 +220,34 @@ fn a_misspelt_slice_is_refused_even_if_it_may_be_missing() {
     assert_eq!(error, "test.toml: no run has the slice `evn`; did you mean `even`?");
     // Named beside the slice that is like it: another one, which these runs lack.
     assert!(refused(&format!("{}{}", rule("even"), rule("evn"))).is_none());
+    // A slice that the runs have is meant, and `all` is no slice, however alike others are.
+    let renamed = |name| {
+        let mut run = run(name).with("eos_rate", ones_first(400, 400));
+        let slice = |row: &Measurement| if row.slice == "odd" { "hall" } else { "call" }.to_owned();
+        run.measurements = run.measurements.rows().map(|row| Measurement { slice: slice(&row), ..row }).collect();
+        run
+    };
+    for slice in ["hall", "all"] {
+        assert_eq!(answer(&policy(&rule(slice)), renamed("a"), renamed("b")).0, Decision::Pass, "{slice}");
+    }
+}
+
+/// The reason for which a rule has no value to judge.
+#[test]
+fn a_rule_without_values_says_why() {
+    for (metric, more, reason) in [
+        ("eos_rate", "", "no answer says how it ended"),
+        ("eos_rate", "pass_k = 3", "no answer says how it ended"),
+        ("eos_rate", "slice = \"odd\"", "no run has a value on this slice"),
+        ("eos_rate", "slice = \"prime\"", "no run has a value on this slice; slices of these runs: even, odd"),
+        ("eos_logp_gold", "", "not measured: it takes a model, not completions"),
+        ("empty_rate", "", "no completion has a value"),
+    ] {
+        let rule = policy(&format!("[[metric]]\nid = \"{metric}\"\nrequire = {{ non_inferior = 0.05 }}\n{more}\n"));
+        let make = |name| run(name).with("loop_rate", ones_first(0, 300));
+        let found = verdict(&rule, make("a"), make("b")).metrics.remove(0).reason;
+        assert_eq!(found.split_once(": ").unwrap().1, reason, "{metric} {more}");
+    }
 }
 
 #[test]
@@ -271,6 +302,41 @@ fn prompts_that_neither_arm_has_a_value_for_are_said() {
     let verdict = verdict(&eos("{ non_inferior = 0.02 }"), make("a"), make("b"));
     assert_eq!((verdict.metrics[0].n, verdict.metrics[0].asked), (300, Some(600)));
     assert_eq!(verdict.not_judged[0].subject, "EOS rate on 300 of 600 prompts");
+    // What is left to do counts prompts with a value.
+    let few = |name, ends| {
+        let known = (0..120).map(|i| if i % 2 == 0 { vec![f64::from(u8::from(i < 2 * ends))] } else { vec![] });
+        run(name).with("loop_rate", ones_first(0, 120)).with_samples("eos_rate", known)
+    };
+    let open = self::verdict(&eos("{ non_inferior = 0.02 }"), few("a", 58), few("b", 57)).metrics.remove(0);
+    let expected =
+        format!("; {} prompts with a value would settle it, which 60 of 120 have", open.n_needed.expect("a number"));
+    assert!(open.reason.ends_with(&expected), "{}", open.reason);
+}
+
+/// Gold log-probs and metrics of some prompts alone have prompts of their own; a slice has those of no other.
+#[test]
+fn prompts_are_asked_for_a_metric_where_it_applies() {
+    let make = |name| {
+        let known = (0..601).map(|i| if i % 4 < 2 { vec![1.0] } else { vec![] });
+        run(name)
+            .with("loop_rate", ones_first(0, 601))
+            .with("exact_match", ones_first(100, 100))
+            .with("eos_logp_gold", [-1.0; 60])
+            .with_samples("eos_rate", known)
+    };
+    for (metric, slice, n, asked) in [
+        ("loop_rate", "all", 601, 601),
+        ("exact_match", "all", 100, 100),
+        ("eos_logp_gold", "all", 60, 60),
+        ("eos_rate", "all", 301, 601),
+        ("eos_rate", "even", 151, 301),
+        ("eos_rate", "odd", 150, 300),
+    ] {
+        let rule = format!("[[metric]]\nid = \"{metric}\"\nslice = \"{slice}\"\nrequire = {{ non_inferior = 0.2 }}\n");
+        let found = verdict(&policy(&rule), make("a"), make("b"));
+        assert_eq!((found.metrics[0].n, found.metrics[0].asked), (n, Some(asked)), "{metric} {slice}");
+        assert_eq!(found.not_judged.is_empty(), n == asked, "{metric} {slice}");
+    }
 }
 
 /// Scored files often do not say how an answer ended: the headline does, and in whose files.
@@ -295,6 +361,38 @@ fn a_headline_says_what_scored_files_do_not_tell() {
     let part = verdict(&policy(rule), half(), half());
     assert_eq!(part.not_judged[0].subject, "EOS rate on 150 of 300 prompts (EOS unknown in the files)");
     assert_eq!(verdict(&policy(rule), known(), known()).not_judged, []);
+}
+
+/// Each metric lacks a fact of its own, and each subject stands once however many rules are about it.
+#[test]
+fn a_headline_has_every_subject_once() {
+    let rules: String = [
+        ("eos_rate", "non_inferior = 0.05"),
+        ("eos_rate", "at_least = 0.9"),
+        ("length", "at_most = 300"),
+        ("foreign_script", "non_inferior = 0.05"),
+        ("empty_rate", "non_inferior = 0.05"),
+        ("loop_rate", "non_inferior = 0.05"),
+    ]
+    .iter()
+    .map(|(id, require)| format!("[[metric]]\nid = \"{id}\"\nrequire = {{ {require} }}\nif_missing = \"skip\"\n"))
+    .collect();
+    let silent = |name: &str, facts: &[&str]| {
+        let mut run = run(name).with("loop_rate", ones_first(0, 300));
+        run.manifest.observed.untold = facts.iter().map(|fact| ((*fact).to_owned(), 300)).collect();
+        run
+    };
+    let found = verdict(&policy(&rules), silent("a", &[FINISH_REASON, TOKENS]), silent("b", &[FINISH_REASON, PROMPT]));
+    let name = |id: &str| smpo_metrics::find(id).unwrap().name;
+    assert_eq!(
+        found.not_judged.iter().map(|part| part.subject.as_str()).collect::<Vec<_>>(),
+        [
+            "EOS rate (EOS unknown in the files)",
+            &format!("{} (length in tokens unknown in the baseline's files)", name("length")),
+            &format!("{} (prompts unknown in the candidate's files)", name("foreign_script")),
+            name("empty_rate"),
+        ]
+    );
 }
 
 #[test]
@@ -422,7 +520,10 @@ fn unknown_and_unsuitable_metrics_are_named() {
         decide(&policy(rules), vec![make("a")], vec![make("b")], DecideOptions::default()).unwrap_err().to_string()
     };
     let typo = refuse("[[metric]]\nid = \"eos_rat\"\nrequire = { non_inferior = 0.05 }\n");
-    assert!(typo.starts_with("test.toml: unknown metric `eos_rat` (did you mean `eos_rate`?)"), "{typo}");
+    assert_eq!(
+        typo,
+        "test.toml: unknown metric `eos_rat` (did you mean `eos_rate`?); metrics of these runs: eos_rate, distinct_2, length"
+    );
     let whole = refuse("[[metric]]\nid = \"distinct_2\"\nrequire = { non_inferior = 0.05 }\n");
     assert!(whole.contains("measured over a whole run"), "{whole}");
     let aimless = refuse("[[metric]]\nid = \"length\"\nrequire = { non_inferior = 5 }\n");
@@ -526,6 +627,39 @@ fn changed_prompts_are_listed_both_ways() {
     let verdict = self::verdict(&policy, shares("a", [0.0, 0.0, 0.0]), shares("b", [0.0, 1.0, 1.0]));
     let worse = &verdict.metrics[0].flips.as_ref().expect("some").worse;
     assert_eq!(worse.iter().map(|flip| flip.candidate).collect::<Vec<_>>(), [0.5, 0.5]);
+    let quarters = |name: &str, ones: [usize; 3]| {
+        run(name).with_samples("loop_rate", (0..300).map(|i| ones_first(if i < 3 { ones[i] } else { 0 }, 4).collect()))
+    };
+    let [few, many] = [[2, 0, 1], [3, 2, 4]];
+    for (before, after) in [(few, many), (many, few)] {
+        let verdict = self::verdict(&policy, quarters("a", before), quarters("b", after));
+        let flips = verdict.metrics[0].flips.as_ref().expect("some");
+        let changed = if before == few { &flips.worse } else { &flips.better };
+        let ids: Vec<&str> = changed.iter().map(|flip| flip.prompt_id.as_str()).collect();
+        assert_eq!(ids, ["p00002", "p00001", "p00000"], "three quarters, two, one");
+    }
+
+    // Over seeds a prompt's value is the mean.
+    let seed = |arm: &str, seed, bad: &[usize]| flags(arm, bad).seed(arm, seed);
+    let [a, b] = [vec![seed("a", 1, &[]), seed("a", 2, &[])], vec![seed("b", 1, &[3]), seed("b", 2, &[])]];
+    let verdict = decide(&policy, a, b, DecideOptions::default()).unwrap();
+    let worse = &verdict.metrics[0].flips.as_ref().expect("some").worse;
+    assert_eq!(worse.iter().map(|flip| (flip.baseline, flip.candidate)).collect::<Vec<_>>(), [(0.0, 0.5)]);
+}
+
+#[test]
+fn only_shares_of_two_arms_have_changed_prompts() {
+    let make = |name| run(name).with("eos_rate", ones_first(300, 300)).with("eos_logp_gold", [-1.0; 300]);
+    for (metric, require, listed) in [
+        ("eos_rate", "non_inferior = 0.05", true),
+        ("eos_rate", "at_least = 0.9", false),
+        ("eos_logp_gold", "non_inferior = 0.05", false),
+        ("eos_logp_gold", "at_least = -2", false),
+    ] {
+        let rule = policy(&format!("[[metric]]\nid = \"{metric}\"\nrequire = {{ {require} }}\n"));
+        let found = verdict(&rule, make("a"), make("b"));
+        assert_eq!((found.verdict, found.metrics[0].flips.is_some()), (Decision::Pass, listed), "{metric} {require}");
+    }
 }
 
 /// The end of each requirement's sentence, by decision, on 400 prompts.
@@ -652,6 +786,38 @@ fn answers_that_failed_bar_a_pass_also_where_each_prompt_has_another() {
     let allowing = policy("[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\nmax_unpaired = 1.0\n");
     let found = verdict(&allowing, arm("a", 0), arm("b", 3));
     assert_eq!((found.verdict, left_out(&found).len()), (Decision::Pass, 1));
+    // A prompt whose answers all failed is left out by the rule.
+    let failing = |name: &str| {
+        let failed = |i: usize| ones_first([4, 1, 0][i.min(2)], 4).collect();
+        let sound = |i: usize| vec![0.0; [0, 3, 4][i.min(2)]];
+        run(name).with_samples("error_rate", (0..220).map(failed)).with_samples("loop_rate", (0..220).map(sound))
+    };
+    let found = verdict(&rule, arm("a", 0), failing("b"));
+    assert_eq!(left_out(&found), ["Loop rate on 1 of 220 prompts", "1 of 880 answers of the candidate"]);
+}
+
+/// They are what `error_rate` counts; gold log-probs are not of answers.
+#[test]
+fn answers_that_failed_bar_no_rule_on_failures_or_on_gold() {
+    let make = |name| {
+        run(name)
+            .with_samples("error_rate", (0..300).map(|_| vec![1.0, 0.0, 0.0, 0.0]))
+            .with("eos_logp_gold", [-1.0; 300])
+    };
+    for (metric, require) in [("error_rate", "at_most = 0.4"), ("eos_logp_gold", "non_inferior = 0.5")] {
+        let rule = policy(&format!("[[metric]]\nid = \"{metric}\"\nrequire = {{ {require} }}\n"));
+        let found = verdict(&rule, make("a"), make("b"));
+        assert_eq!(found.verdict, Decision::Pass, "{}", found.metrics[0].reason);
+    }
+}
+
+#[test]
+fn an_evaluation_that_is_compared_with_itself_is_named() {
+    let same = || run("a").with("eos_rate", ones_first(300, 300));
+    assert_eq!(
+        verdict(&eos("{ non_inferior = 0.05 }"), same(), same()).notes,
+        ["a is on both sides: an evaluation compared with itself shows nothing"]
+    );
 }
 
 /// Of an unknown end `eos_rate` has no value.
@@ -733,4 +899,22 @@ fn equal_ids_of_other_slices_are_refused() {
         error.to_string().contains("is of slice `even` in the first and of `helpful_base` in the second"),
         "{error}"
     );
+}
+
+/// Only pass^k takes the samples of an arm's seeds together into one run.
+#[test]
+fn a_seed_without_the_metric_bars_a_verdict() {
+    let seed = |arm: &str, seed, known: usize| {
+        run(arm).seed(arm, seed).with("loop_rate", ones_first(0, 300)).with("eos_rate", ones_first(known, known))
+    };
+    let arm = |name: &str, known: [usize; 2]| vec![seed(name, 1, known[0]), seed(name, 2, known[1])];
+    for known in [[300, 0], [0, 300]] {
+        let policy = eos("{ non_inferior = 0.05 }");
+        let found = decide(&policy, arm("a", [300, 300]), arm("b", known), DecideOptions::default()).unwrap();
+        assert_eq!((found.verdict, found.metrics[0].n), (Decision::Inconclusive, 0));
+        assert_eq!(
+            found.metrics[0].reason,
+            "EOS rate: 0 of 300 prompts have `eos_rate` in every run; the policy asks for at least 20"
+        );
+    }
 }

@@ -82,7 +82,8 @@ fn mean_places(columns: &Columns) -> Vec<f64> {
         for (entry, place) in places.iter_mut().enumerate() {
             let above = gains.iter().filter(|g| **g > gains[entry]).count() as f64;
             let level = gains.iter().filter(|g| **g == gains[entry]).count() as f64;
-            *place += above + 0.5 * (level - 1.0);
+            // Equal ones share the mean of their places, up to a constant.
+            *place += above + 0.5 * level;
         }
     }
     places

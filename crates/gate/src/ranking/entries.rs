@@ -48,12 +48,12 @@ pub(super) fn group(runs: Vec<Run>) -> Result<Vec<Group>, GateError> {
 /// different families differ in template and terminators and may still share a board.
 fn apart(first: &Run, run: &Run) -> Option<String> {
     let (a, b) = (&first.manifest, &run.manifest);
-    let scored = a.is_scored() && b.is_scored();
     let (x, y) = (run.name(), first.name());
     if a.kind != b.kind {
         let made = |run: &RunManifest| if run.is_scored() { "made elsewhere and scored here" } else { "sampled here" };
         return Some(format!("the answers of {x} were {}, those of {y} {}", made(b), made(a)));
     }
+    let scored = a.is_scored();
     if a.sampler != b.sampler || a.cap != b.cap {
         let drawn = |manifest: &RunManifest| {
             let parts = [manifest.sampler.as_ref().map(super::sampler), manifest.cap.map(|cap| format!("cap {cap}"))];
