@@ -216,6 +216,22 @@ mod tests {
         assert!((found.interval.high - expected.high).abs() < 1e-8, "{found:?} {expected:?}");
         let alone = of_prompts(info, &[0.25]).expect("some");
         assert_eq!(alone.interval, wilson(0.25, 1.0, CONFIDENCE).expect("in range"));
+        assert_eq!(of_prompts(info, &[]), None);
+        // mean 1/2, variance 1/8: 2 · (1/4) / (1/8) = 4 prompts, times (1.959964 / 12.706205)²
+        let of_two = of_prompts(info, &[0.25, 0.75]).expect("some");
+        let effective = 4.0 * (1.959_963_985_f64 / 12.706_204_736).powi(2);
+        let expected = wilson(0.5 * effective, effective, CONFIDENCE).expect("in range");
+        assert!((of_two.interval.low - expected.low).abs() < 1e-8, "{of_two:?} {expected:?}");
+    }
+
+    /// The spread of zeros and ones is known from their mean.
+    #[test]
+    fn means_of_zeros_and_ones_keep_all_their_effective_prompts() {
+        let found = of_prompts(crate::find("eos_rate").expect("known"), &[0.2, 0.9, 0.9]).expect("some");
+        let effective = 4.081_632_653; // as above
+        let expected = wilson(2.0 / 3.0 * effective, effective, CONFIDENCE).expect("in range");
+        assert!((found.interval.low - expected.low).abs() < 1e-8, "{found:?} {expected:?}");
+        assert!((found.interval.high - expected.high).abs() < 1e-8, "{found:?} {expected:?}");
     }
 
     #[test]
@@ -233,5 +249,20 @@ mod tests {
             delete_a_group(&values, |values| Some(values.iter().copied().sum::<f64>() / values.len() as f64));
         let (by_group, plain) = (by_group.expect("some"), mean(&values).expect("some"));
         assert!((by_group.interval.low - plain.interval.low).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_jackknife_leaves_out_whole_prompts() {
+        let lengths = [(0, 10), (0, 20), (1, 30), (1, 30), (2, 40), (2, 50)];
+        let completions =
+            lengths.map(|(prompt, tokens)| Completion { prompt, lifetime: Some(Lifetime { tokens, ended: true }) });
+        let found = jackknife(&completions, |lifetimes| {
+            let lengths: Vec<f64> = lifetimes.iter().map(|lifetime| f64::from(lifetime.tokens)).collect();
+            average(&lengths)
+        });
+        let found = found.expect("some");
+        assert_eq!((found.value, found.n), (30.0, 3));
+        // without each prompt 37.5, 30 and 22.5: t(2) · sqrt(2/3 · 2 · 7.5²)
+        assert!((found.interval.high - (30.0 + 37.262_066)).abs() < 1e-5, "{found:?}");
     }
 }

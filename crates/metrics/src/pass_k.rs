@@ -45,6 +45,7 @@ mod tests {
     fn good_is_the_better_end_of_the_metric() {
         let (eos, loops) = (find("eos_rate").expect("known"), find("loop_rate").expect("known"));
         assert!(applies(eos) && !applies(find("length").expect("known")));
+        assert!(!applies(find("seq_rep_4").expect("known")), "better if lower, but neither good nor bad");
         assert_eq!(estimate(eos, &[1.0, 1.0, 1.0, 0.0], 2), Some(0.5));
         assert_eq!(estimate(loops, &[1.0, 0.0, 0.0, 0.0], 2), Some(0.5));
         assert_eq!(estimate(loops, &[0.0], 2), None);

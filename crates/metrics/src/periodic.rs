@@ -31,7 +31,7 @@ pub fn ends_in_loop(ids: &[u32]) -> bool {
 pub fn tail<U: PartialEq>(units: &[U], copies: usize, covered: usize, matches: &mut Vec<u32>) -> Option<Tail> {
     let len = units.len();
     let longest_period = len / copies.max(2);
-    if longest_period == 0 || len < covered || u32::try_from(len).is_err() {
+    if u32::try_from(len).is_err() {
         return None;
     }
     let unit = |index: usize| &units[len - 1 - index];
@@ -102,5 +102,13 @@ mod tests {
         let cycle: Vec<u32> = (0..20).collect();
         assert!(!ends_in_loop(&cycle.repeat(2)));
         assert!(ends_in_loop(&cycle.repeat(3)));
+    }
+
+    #[test]
+    fn the_longest_tail_wins_with_its_smallest_period() {
+        let longest = |units: &[u8]| tail(units, 3, 3, &mut Vec::new());
+        assert_eq!(longest(&[0, 1, 1, 1].repeat(3)), Some(Tail { period: 4, covered: 12 }));
+        assert_eq!(longest(&[1; 12]), Some(Tail { period: 1, covered: 12 }));
+        assert_eq!((longest(&[]), longest(&[1, 1])), (None, None));
     }
 }

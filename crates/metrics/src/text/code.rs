@@ -69,4 +69,11 @@ mod tests {
         assert!(ranges("").is_empty() && ranges("no code").is_empty());
         assert!(!contains(&[], 3));
     }
+
+    #[test]
+    fn a_span_has_its_ticks_and_ends_before_the_next() {
+        let text = "One `a` b `c`.\nTwo ``d ` e`` or `f`.\n";
+        let spans: Vec<&str> = ranges(text).into_iter().map(|range| &text[range]).collect();
+        assert_eq!(spans, ["`a`", "`c`", "``d ` e``", "`f`"]);
+    }
 }

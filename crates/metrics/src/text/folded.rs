@@ -236,6 +236,8 @@ fn gap(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -275,6 +277,37 @@ mod tests {
         }
     }
 
+    /// Unicode's lower case, also where letters are read by their bytes.
+    #[test]
+    fn every_letter_counts_and_only_its_case_does_not() {
+        let of = |word: &[char]| match hashes(&word.iter().collect::<String>())[..] {
+            [hash] => hash,
+            ref hashes => panic!("{word:?}: {hashes:?}"),
+        };
+        for (word, block) in [("lettered", 'A'..='z'), ("тестовый", '\u{400}'..='\u{47f}'), ("naïvetés", 'À'..='þ')]
+        {
+            let (mut hashed, mut words) = (BTreeSet::new(), BTreeSet::new());
+            for (place, letter) in (0..8).flat_map(|place| block.clone().map(move |letter| (place, letter))) {
+                let mut word: Vec<char> = word.chars().collect();
+                word[place] = letter;
+                let Some(small) = letter.to_lowercase().next().filter(|_| letter.is_alphabetic()) else { continue };
+                let as_written = of(&word);
+                word[place] = small;
+                assert_eq!(as_written, of(&word), "{letter} at {place}");
+                hashed.insert(as_written);
+                words.insert(word);
+            }
+            assert_eq!(hashed.len(), words.len(), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_between_words_ends_at_a_letter_of_any_script() {
+        let words = ["été", "да", "日", "ñ"].map(hashes).concat();
+        assert_eq!(words.len(), 4);
+        assert_eq!(hashes("— été, да: 日 («ñ»)"), words);
+    }
+
     #[test]
     fn words_run_together_come_apart() {
         let parts = hashes("#GrandOpeningOfTheYear2031");
@@ -283,6 +316,8 @@ mod tests {
         for whole in ["getUserName", "internationalization", "INTERNATIONALIZATION", "McDonald"] {
             assert_eq!(hashes(whole).len(), 1, "{whole}");
         }
+        assert_eq!(hashes("TenLettersTenLetters").len(), 4);
+        assert_eq!(hashes("NineLettrTenLetters").len(), 1, "shorter than a compound");
     }
 
     #[test]
@@ -293,6 +328,7 @@ mod tests {
             units.iter().map(|unit| unit.excess).sum::<u32>()
         };
         assert_eq!(excess(&"7".repeat(300)), 100);
+        assert_eq!(excess(&"٣".repeat(300)), 100);
         assert_eq!(excess(&"o".repeat(250)), 50);
         assert_eq!(excess(&format!("a{}b", "\n".repeat(3000))), 2000);
         assert_eq!(excess(&"💖".repeat(300)), 200);

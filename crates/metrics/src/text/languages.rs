@@ -203,6 +203,9 @@ mod tests {
         for prompt in ["Translate: cat", "Переведи это слово", "Give its original title."] {
             assert!(asked_for(prompt).is_none(), "{prompt}");
         }
+        for prompt in ["Is Tirana a capital?", "Draw a scarab.", "Explain deus ex machina."] {
+            assert_eq!(asked_for(prompt), Some(Scripts::default()), "a name inside a word: {prompt}");
+        }
         let none = asked_for("Explain how bread is made in Ghana.").expect("no language");
         assert_eq!(count_letters("猫да", none).foreign, 3);
     }

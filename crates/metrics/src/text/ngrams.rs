@@ -79,6 +79,17 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_is_its_own_hash_and_bytes_have_one() {
+        let of = |write: fn(&mut AsIs)| {
+            let mut hasher = AsIs::default();
+            write(&mut hasher);
+            hasher.finish()
+        };
+        assert_eq!(of(|hasher| hasher.write_u64(7 << 40)), 7 << 40);
+        assert_ne!(of(|hasher| hasher.write(b"ab")), of(|hasher| hasher.write(b"ba")));
+    }
+
+    #[test]
     fn every_bit_of_a_pair_changes_half_of_its_hash() {
         let numbers: Vec<u64> = std::iter::successors(Some(1u64), |n| {
             Some(n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))

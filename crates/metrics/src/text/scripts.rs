@@ -189,6 +189,46 @@ mod tests {
     }
 
     #[test]
+    fn every_language_admits_its_own_writing_and_no_others() {
+        let writings: [(&[&str], &str); 26] = [
+            (&["ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", "tg", "tt", "ba", "cv", "mn", "os"], "русский"),
+            (&["el"], "ελληνικά"),
+            (&["zh", "yue"], "中文 ㄅㄆㄇ"),
+            (&["ja"], "日本語 ひらがな カタカナ"),
+            (&["ko"], "한국어 漢字"),
+            (&["ar", "fa", "ur", "ps", "ug", "sd", "ckb"], "العربية"),
+            (&["he", "yi"], "עברית"),
+            (&["hi", "mr", "ne", "sa"], "हिन्दी"),
+            (&["bn", "as"], "বাংলা"),
+            (&["ta"], "தமிழ்"),
+            (&["te"], "తెలుగు"),
+            (&["gu"], "ગુજરાતી"),
+            (&["pa"], "ਪੰਜਾਬੀ"),
+            (&["kn"], "ಕನ್ನಡ"),
+            (&["ml"], "മലയാളം"),
+            (&["or"], "ଓଡ଼ିଆ"),
+            (&["si"], "සිංහල"),
+            (&["th"], "ไทย"),
+            (&["lo"], "ລາວ"),
+            (&["km"], "ខ្មែរ"),
+            (&["my"], "မြန်မာ"),
+            (&["bo"], "བོད་སྐད་"),
+            (&["ka"], "ქართული"),
+            (&["hy"], "հայերեն"),
+            (&["am", "ti"], "አማርኛ"),
+            (&["dv"], "ދިވެހި"),
+        ];
+        for (languages, own) in writings {
+            for language in languages {
+                for (_, text) in writings {
+                    let letters = count_letters(text, Scripts::of_language(language));
+                    assert_eq!(letters.foreign == 0, text == own, "{language}: {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn languages_bring_their_scripts() {
         for (language, text) in [
             ("ru", "да"),
@@ -201,6 +241,10 @@ mod tests {
             assert_eq!(count_letters(text, Scripts::of_language(language)).foreign, 0, "{language}");
         }
         assert_eq!(count_letters("да", Scripts::of_language("en")).foreign, 2);
+        for kana in ["ひらがな", "カタカナ"] {
+            let allowed = Scripts::of(kana).union(Scripts::default());
+            assert_eq!(count_letters("ひらがな カタカナ 漢字", allowed).foreign, 0, "{kana}");
+        }
         // A Japanese prompt in kana alone admits an answer with Han.
         assert_eq!(count_letters("日本", Scripts::LATIN.union(Scripts::of("ひらがな"))).foreign, 0);
     }

@@ -202,6 +202,7 @@ mod tests {
         assert_eq!([0, 1, 5, 6].map(unused), [false, true, true, false]);
         let brackets = "a ".repeat(31) + "[" + "<|im_end|> and <|eot_id|>";
         assert_eq!(leaked(&brackets, &[]), Some("<|im_end|>"), "at the 64th byte");
+        assert_eq!(leaked(&("a ".repeat(40) + "<|im_end|> b"), &[]), Some("<|im_end|>"), "beyond it");
     }
 
     #[test]
@@ -218,6 +219,10 @@ mod tests {
             "[",
             "Vec<<|",
             "f <|a|> b",
+            "f <|end",
+            "f <|my_name",
+            "f <| a_b c",
+            "Fill with [PAD] after [SEP] in it.",
             "now <s>40</s> 30",
             "<p>Was <s>40 €</s></p>",
             "<s>40 €</s>",
@@ -234,5 +239,7 @@ mod tests {
             assert_eq!(leaked(text, &["hi"]), None, "{text:?}");
         }
         assert_eq!(leaked("<|im_end|> ends a turn.", &["What does <|im_end|> mean?"]), None);
+        assert_eq!(leaked("<s>ok</s>", &["Begin with <s>."]), None, "a pair of tags");
+        assert_eq!(leaked("<s> ok</s>", &["Begin with <s>."]), Some("</s>"), "the beginning of a sequence, set apart");
     }
 }
