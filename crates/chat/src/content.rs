@@ -206,6 +206,7 @@ mod tests {
             ("Ollama", json!({"content": "a", "thinking": "r"}), "a", Some("r")),
             ("Arena-Hard", json!({"answer": "a", "thought": "r"}), "a", Some("r")),
             ("FastChat", json!({"content": "a", "token_len": 1}), "a", None),
+            ("a part alone", json!({"type": "tool_use", "name": "f", "input": {"x": 1}}), "f({\"x\":1})", None),
             ("refusal", json!({"content": null, "refusal": "no"}), "no", None),
             (
                 "tool calls",
@@ -219,5 +220,14 @@ mod tests {
         }
         assert_eq!(Content::of_value(&json!(7)).unwrap_err(), "expected a text or a list of parts, got a number");
         assert!(Content::of_value(&json!({"content": [true]})).unwrap_err().starts_with("`content`: expected a text"));
+    }
+
+    #[test]
+    fn an_object_with_any_field_of_a_message_is_one() {
+        let is_message = |value: Value| Content::is_message(value.as_object().expect("an object"));
+        for name in ["content", "text", "parts", "reasoning_content", "thought", "tool_calls", "refusal", "type"] {
+            assert!(is_message(json!({ "id": 1, name: null })), "{name}");
+        }
+        assert!(!is_message(json!({ "id": 1, "role": "assistant", "Content": "a" })));
     }
 }

@@ -22,7 +22,6 @@ pub(crate) fn tojson(value: TemplateValue, kwargs: Kwargs) -> Result<TemplateVal
     }
     let indent = match kwargs.get::<Option<TemplateValue>>("indent")? {
         None => None,
-        Some(given) if given.is_none() => None,
         Some(given) => Some(match given.as_str() {
             Some(text) => text.to_string(),
             None => " ".repeat(usize::try_from(given)?.min(64)),

@@ -1,7 +1,7 @@
 //! Forms in which a model directory gives its template, and messages in which a template expects them.
 
 use serde_json::{Value, json};
-use smpo_chat::{ChatTemplate, Message, TemplateInputs};
+use smpo_chat::{ChatTemplate, Message, TemplateInputs, special_token};
 
 fn rendered(form: &Value) -> Result<String, String> {
     let dir = tempfile::tempdir().unwrap();
@@ -133,4 +133,106 @@ fn only_a_template_for_parts_drops_text() {
     assert!(!drops("{% for m in messages %}{{ m.content }}{% endfor %}"));
     assert!(!drops("{% for m in messages %}{{ m.role }}{% endfor %}"), "as it is written, in either form");
     assert!(!drops("{{ raise_exception('no') }}"));
+}
+
+#[test]
+fn a_refused_call_tells_what_was_expected_and_what_was_got() {
+    for (expression, told) in [
+        ("'a'.center([true, none])", "center: expected an integer, got [True, None]"),
+        ("'a'.center((1,))", "center: expected an integer, got (1,)"),
+        ("'a'.center(messages[0])", "center: expected an integer, got {'role': 'user', 'content': 'a'}"),
+        ("'a'.center(messages | map('upper'))", "center: expected an integer, got <generator>"),
+        ("[1, 'a'] | sum", "sum: expected numbers, got number and string"),
+        ("['a', 1.5] | sum", "sum: expected numbers, got number and string"),
+        ("1 / a", "/: expected two numbers, got number and undefined"),
+        ("'a' // 2.5", "//: expected two numbers, got string and number"),
+        ("'é'.casefold()", "casefold: expected ASCII, got another character"),
+        ("'é'.isidentifier()", "isidentifier: expected ASCII, got another character"),
+    ] {
+        let template = ChatTemplate::from_source(format!("{{{{ {expression} }}}}"), "t.jinja").unwrap();
+        let error = template.render(&[Message::user("a")][..], false).unwrap_err().to_string();
+        assert!(error.contains(told), "{expression}: {error}");
+    }
+}
+
+/// What is given as JSON is, to a template, dictionaries with Python's methods, whose names are no items.
+#[test]
+fn dictionaries_in_lists_and_in_dictionaries_have_methods() {
+    let call = json!([{ "arguments": { "items": 1 } }]);
+    let message = Message::assistant("").with_field("tool_calls", call.clone());
+    for (expression, text) in [
+        ("messages[0].tool_calls[0].arguments.items is callable", "True"),
+        ("messages[0].tool_calls[0].keys is callable", "True"),
+        ("given[0].arguments.items is callable", "True"),
+        ("nested.inner.items is callable", "True"),
+        ("nested.inner['items']", "1"),
+    ] {
+        let template = ChatTemplate::from_source(format!("{{{{ {expression} }}}}"), "t.jinja").unwrap();
+        let template = template.with_variable("given", call.clone());
+        let template = template.with_variable("nested", json!({ "inner": { "items": 1 } }));
+        assert_eq!(template.render(std::slice::from_ref(&message), false).unwrap(), text, "{expression}");
+    }
+}
+
+#[test]
+fn a_template_is_given_no_field_that_is_null_but_the_content() {
+    let template = ChatTemplate::from_source("{{ messages[0] }}", "t.jinja").unwrap();
+    let message = Message::assistant("a").with_field("tool_calls", json!(null)).with_field("name", "b");
+    let calls = Message::assistant("a").with_field("content", json!(null));
+    for (message, text) in [
+        (message, "{'role': 'assistant', 'content': 'a', 'name': 'b'}"),
+        (calls, "{'role': 'assistant', 'content': None}"),
+    ] {
+        assert_eq!(template.render(&[message][..], false).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_message_is_read_and_written_as_one_object() {
+    for row in [
+        json!({ "role": "user", "content": "a" }),
+        json!({ "role": "assistant", "content": "a", "finished": false }),
+        json!({ "role": "assistant", "content": "a", "train": false, "reasoning_content": "b" }),
+        json!({ "role": "assistant", "content": "a", "finished": false, "train": false }),
+    ] {
+        let message: Message = serde_json::from_value(row.clone()).unwrap();
+        let (finished, scored) = (row.get("finished").is_none(), row.get("train").is_none());
+        assert_eq!((message.finished, message.scored), (finished, scored), "{row}");
+        assert_eq!(serde_json::to_value(&message).unwrap(), row);
+    }
+    let parts = json!([{ "type": "text", "text": "b" }]);
+    let written = serde_json::to_string(&Message::user("a").with_field("content", parts)).unwrap();
+    assert_eq!(written, r#"{"role":"user","content":[{"type":"text","text":"b"}]}"#, "the content is written once");
+}
+
+#[test]
+fn reasoning_is_the_first_of_its_fields() {
+    let message = Message::assistant("a");
+    assert_eq!(message.reasoning(), None);
+    let message = message.with_field("reasoning", "c");
+    assert_eq!(message.reasoning(), Some("c"));
+    assert_eq!(message.with_field("thinking", "b").reasoning(), Some("b"));
+}
+
+#[test]
+fn special_tokens_are_texts_or_objects_with_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({ "bos_token": "<s>", "eos_token": { "content": "</s>", "lstrip": false }, "unk_token": null });
+    std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    let map = json!({ "bos_token": "<other>", "unk_token": "<unk>" });
+    std::fs::write(dir.path().join("special_tokens_map.json"), map.to_string()).unwrap();
+    for (name, token) in
+        [("bos_token", Some("<s>")), ("eos_token", Some("</s>")), ("unk_token", Some("<unk>")), ("pad_token", None)]
+    {
+        assert_eq!(special_token(dir.path(), name).unwrap().as_deref(), token, "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_in_the_place_of_a_file_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("config.json")).unwrap();
+    let told = special_token(dir.path(), "eos_token").unwrap_err().to_string();
+    assert!(told.contains("a pipe or a device"), "{told}");
 }

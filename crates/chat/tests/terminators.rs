@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use smpo_chat::{TerminatorSource, Terminators};
+use smpo_chat::{ChatTemplate, OrdinaryEnd, TerminatorSource, Terminators};
 
 /// A model directory with one template; tokens `<a>`, `<b>`, `<eos>`, `<user>` have the ids 0, 1, 2, 3.
 fn terminators(template: &str, eos: &str) -> Terminators {
@@ -124,4 +124,41 @@ fn ids_that_no_table_explains_stay_apart() {
     assert_eq!((found.ids(), found.tokens()), (vec![5], vec!["<e>"]));
     assert_eq!(found.entries()[0].sources, [TerminatorSource::Tokenizer, TerminatorSource::Config]);
     assert_eq!(unknown.iter().map(|entry| entry.id).collect::<Vec<_>>(), [Some(6)]);
+}
+
+/// A template of its own in the place of the directory's, and tokens of which some are marked special.
+fn with_marked_tokens(tokens: &[(&str, bool)], after: &str) -> Terminators {
+    let dir = tempfile::tempdir().unwrap();
+    let added: Vec<_> = (0..)
+        .zip(tokens)
+        .map(|(id, (content, special))| serde_json::json!({"id": id, "content": content, "special": special}))
+        .collect();
+    fs::write(dir.path().join("tokenizer.json"), serde_json::json!({"added_tokens": added}).to_string()).unwrap();
+    let template = ChatTemplate::from_source(template(after, ""), "t.jinja").unwrap();
+    Terminators::for_template(dir.path(), &template).unwrap()
+}
+
+#[test]
+fn a_token_that_is_not_special_ends_the_turn_where_no_special_one_does() {
+    for (tokens, after, token) in [
+        (&[("<a>", true), ("<b>", false)][..], "<a><b>", Some("<a>")),
+        (&[("<a>", true), ("<b>", false)], "<b>", Some("<b>")),
+        (&[("<a>", true), (" ", true), (" ", false)], "<a> .", Some("<a>")),
+        (&[(" ", true), (" ", false)], " .", None),
+    ] {
+        let found = with_marked_tokens(tokens, after);
+        assert_eq!(found.primary().and_then(|end| end.token.as_deref()), token, "{tokens:?} {after:?}");
+        assert_eq!(found.is_empty(), token.is_none(), "{tokens:?} {after:?}");
+    }
+}
+
+#[test]
+fn an_ordinary_end_is_told_with_its_file_and_effect() {
+    for (counts, effect) in [(true, "answers end before it"), (false, "it is left out, as in transformers")] {
+        let told = OrdinaryEnd { id: 9, file: "config.json", counts }.to_string();
+        assert!(
+            told.starts_with("`eos_token_id` 9 of config.json is an ordinary word") && told.ends_with(effect),
+            "{told}"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use minijinja::Error;
 
 use crate::python::arguments::refused;
-use crate::python::classes::{is_cased, is_title_letter};
+use crate::python::classes::is_cased;
 
 /// `str.capitalize`, `title`, `swapcase` or `casefold`; `None` for another method.
 pub(crate) fn change(method: &str, text: &str) -> Result<Option<String>, Error> {
@@ -73,7 +73,6 @@ fn push_title(out: &mut String, c: char, method: &str) -> Result<(), Error> {
         (0x1c4..=0x1cc | 0x1f1..=0x1f3, _) | (_, 2..) => {
             return Err(refused(method, &format!("the title case of {c:?} is not known")));
         }
-        _ if is_title_letter(c) => out.push(c),
         _ => out.extend(upper.by_ref()),
     }
     Ok(())

@@ -205,7 +205,7 @@ fn indent(args: &[Value]) -> Result<Value, Error> {
     // As there, an end of line more lets the last line be one, empty or not.
     let text = format!("{}\n", plain_text(&args)?);
     let found = lines(&text, false);
-    bound_size("indent", found.len(), indention.len() + 1, text.len())?;
+    bound_size("indent", found.len(), indention.len(), text.len())?;
     let (first, blank) = (args.truth(2), args.truth(3));
     let mut out = String::with_capacity(text.len());
     for (index, line) in found.iter().enumerate() {
@@ -395,7 +395,6 @@ fn urlencode(args: &[Value]) -> Result<Value, Error> {
     let given: Vec<Value> = match value.kind() {
         ValueKind::Map => pairs(value).collect(),
         ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.collect(),
-        ValueKind::Undefined => Vec::new(),
         _ => return quoted(value, false).map(Value::from),
     };
     let parts = given.into_iter().map(|pair| {

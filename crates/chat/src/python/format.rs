@@ -151,7 +151,6 @@ impl Layout {
         is_plain
             && match (is_float, is_whole) {
                 (true, _) => !self.alternate && (!self.grouping || matches!(self.kind, Some('f' | 'F'))),
-                (false, true) if self.grouping => self.precision.is_none() && matches!(self.kind, None | Some('d')),
                 (false, true) => self.precision.is_none() && self.kind != Some('s'),
                 (false, false) => !self.alternate && !self.grouping && self.kind.is_none() && self.precision != Some(0),
             }
@@ -212,7 +211,6 @@ pub(crate) fn percent(format: &str, positional: &[Value], keywords: &Kwargs) -> 
         }
         let value = match name {
             Some(name) => keywords.get::<Value>(name).ok(),
-            None if has_keywords => None,
             None => {
                 next += 1;
                 positional.get(next - 1).cloned()
@@ -225,7 +223,7 @@ pub(crate) fn percent(format: &str, positional: &[Value], keywords: &Kwargs) -> 
         let (value, kind) = match kind {
             's' => (Value::from(text::str_of(&value)?), 's'),
             'r' => (Value::from(text::repr_of(&value)?), 's'),
-            'd' | 'i' | 'u' if is_number => {
+            'd' | 'i' | 'u' => {
                 let whole = whole(&value).ok_or_else(|| refuse(&format!("expected an integer, got {value}")))?;
                 (Value::from(whole), 'd')
             }

@@ -179,7 +179,8 @@ fn is_printable(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{float, is_space, str_of};
+    use super::{DEEPEST, float, is_space, str_of};
+    use crate::python::values;
     use minijinja::Value;
 
     #[test]
@@ -219,5 +220,17 @@ mod tests {
     fn what_python_strips_is_space() {
         let stripped = ['\u{1c}', '\u{1f}', '\u{85}', '\u{a0}', '\n'];
         assert!(stripped.into_iter().all(is_space) && ['\u{1b}', '!', '\u{200b}'].into_iter().all(|c| !is_space(c)));
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_left_out_of_keys_and_items_alike() {
+        let pair = || values::tuple(vec![Value::from(1)]);
+        let nested = |lists: usize| {
+            let dict: Value = [(pair(), pair())].into_iter().collect();
+            str_of(&(0..lists).fold(dict, |inner, _| values::list(vec![inner]))).unwrap()
+        };
+        assert!(nested(DEEPEST - 2).contains("[{(1,): (1,)}]"));
+        assert!(nested(DEEPEST - 1).contains("[{...: ...}]"));
+        assert!(nested(DEEPEST).contains("[...]"));
     }
 }

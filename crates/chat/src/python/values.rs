@@ -119,11 +119,11 @@ fn method_of_dict(name: &str) -> Option<bool> {
     }
 }
 
-/// A dictionary's method that is not called; an error where it is none that a template may name.
+/// A dictionary's method that is not called; undefined, as in Jinja's sandbox, where it is none that a template may name.
 fn method(dict: Value, name: &str) -> Option<Value> {
     Some(match method_of_dict(name)? {
         true => Value::from_object(Method { dict, name: name.to_string() }),
-        false => Value::from(refused(name, "a template may not change a dictionary")),
+        false => Value::UNDEFINED,
     })
 }
 

@@ -118,7 +118,10 @@ mod tests {
 
     #[test]
     fn after_a_raw_block_tags_count_again() {
-        assert_eq!(rewrite("{% raw %}'{{{% endraw %}{% generation %}"), "{% raw %}'{{{% endraw %}{% with %}");
+        for raw in ["'{{", "{#"] {
+            let block = format!("{{% raw %}}{raw}{{% endraw %}}");
+            assert_eq!(rewrite(&format!("{block}{{% generation %}}")), format!("{block}{{% with %}}"));
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn is_attribute(code: &str, at: usize) -> bool {
 }
 
 /// The parameters of a tag, with their defaults.
-fn parameters(tag: &str) -> Vec<(&str, Option<&str>)> {
+fn parameters<'a>(tag: &'a str) -> Vec<(&'a str, Option<&'a str>)> {
     let Some(open) = unquoted(tag).find(|(_, byte)| *byte == b'(').map(|(at, _)| at + 1) else { return Vec::new() };
     let (mut depth, mut start, mut found) = (0usize, open, Vec::new());
     for (at, byte) in unquoted(tag).filter(|(at, _)| *at >= open) {
@@ -45,14 +45,11 @@ fn parameters(tag: &str) -> Vec<(&str, Option<&str>)> {
             _ => {}
         }
     }
-    let split = |parameter: &'_ str| parameter.find('=').map(|at| at + 1).unwrap_or(parameter.len());
-    found
-        .into_iter()
-        .map(|parameter| {
-            let (name, default) = parameter.split_at(split(parameter));
-            (name.trim_end_matches('=').trim(), (!default.is_empty()).then_some(default))
-        })
-        .collect()
+    let split = |parameter: &'a str| match parameter.split_once('=') {
+        Some((name, default)) => (name.trim(), Some(default)),
+        None => (parameter.trim(), None),
+    };
+    found.into_iter().map(split).collect()
 }
 
 #[cfg(test)]

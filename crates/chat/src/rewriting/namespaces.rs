@@ -142,6 +142,7 @@ mod tests {
             "{% set ns = namespace(found=false) %}{% for m in messages %}{%- set ns.found = m['ns'] -%}{% endfor %}",
             "{# ns #}{% raw %}{% set a.x = a %}{% endraw %} ns {{ f(ns=1) }}",
             "{% set x = 'namespace' %}{{ namespace }}",
+            "{% set ns = namespace(a=f(1)) %}{% set ns.a = 1 %}",
         ] {
             assert_eq!(guard(source), source);
         }
@@ -155,6 +156,7 @@ mod tests {
                 "{%- set ns.x =__without_namespace(( [ns], 1 ))-%}",
             ),
             ("{% set a = namespace(b=namespace()) %}{% set a.b.c = 1 %}", "{% set a.b.c =__without_namespace(( 1 ))%}"),
+            ("{% set a = namespace(b=1) ~ f(c=2) %}{% set a.b = 1 %}", "{% set a.b =__without_namespace(( 1 ))%}"),
             ("{% for n in [namespace()] %}{% set n.x = 1 %}{% endfor %}", "{% set n.x =__without_namespace(( 1 ))%}"),
             ("{% set a = namespace() %}{% set b = a %}{% set a.x = 1 %}", "{% set a.x =__without_namespace(( 1 ))%}"),
             (

@@ -94,7 +94,6 @@ impl Reader<'_> {
         let is_outer = so_far.frames.len() == 1;
         match self.text(Some(self.at)) {
             _ if self.at == 0 && self.name.is_some() => Role::Separator,
-            "not" if before(1) == "is" => Role::Part(false),
             _ if is_name => Role::Part(true),
             "in" if self.in_target && is_outer => {
                 self.in_target = false;
@@ -104,7 +103,6 @@ impl Reader<'_> {
             "not" if self.text(Some(self.at + 1)) == "in" => Role::Operator(COMPARISON),
             "and" | "or" | "not" | "if" | "else" => Role::Separator,
             "recursive" if self.name == Some("for") && is_outer => Role::Separator,
-            "is" => Role::Part(false),
             _ => Role::Part(true),
         }
     }
@@ -279,9 +277,8 @@ impl Rewriting<'_> {
 
     /// Puts a call around a part; the deeper it is, the further inside.
     fn around(&mut self, function: &str, depth: usize, start: usize, end: usize) {
-        let innermost = 2 * LEVELS;
-        self.edits.push(Edit { at: end, rank: innermost - depth, end, text: ")".into() });
-        self.edits.push(Edit { at: start, rank: innermost + 1 + depth, end: start, text: format!("{function}(") });
+        self.edits.push(Edit { at: end, rank: 0, end, text: ")".into() });
+        self.edits.push(Edit { at: start, rank: depth, end: start, text: format!("{function}(") });
     }
 
     fn replace(&mut self, operator: &Operator, text: String) {
@@ -316,9 +313,7 @@ fn is_scalar(operand: &str) -> bool {
     let is_number = number.starts_with(|c: char| c.is_ascii_digit())
         && number.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'));
     let is_string =
-        text.chars().next().filter(|c| matches!(c, '\'' | '"')).is_some_and(|quote| {
-            text.len() >= 2 && !text.contains('\\') && text[1..].find(quote) == Some(text.len() - 2)
-        });
+        text.strip_prefix(['\'', '"']).is_some_and(|rest| rest.find(&text[..1]).is_some_and(|at| at + 1 == rest.len()));
     is_number || is_string || matches!(text, "true" | "false" | "none" | "True" | "False" | "None")
 }
 
@@ -357,6 +352,11 @@ mod tests {
             ("{{ a * b % (c + [1]) }}", "{{ __divide(__addend(a) * __addend(b) , '%', (__addend(c) + [1])) }}"),
             ("{{ f(*a % b, k=a ~ b, **c) }}", "{{ f(*__divide(a , '%', b), k=__concat(a , b), **c) }}"),
             ("{{ {'a': {'b': 1}} ~ 1 }}", "{{ __concat({'a': {'b': 1}} , 1) }}"),
+            ("{{ f(*a ~ b, **c ~ d) }}", "{{ f(*__concat(a , b), **__concat(c , d)) }}"),
+            ("{{ recursive ~ a }}", "{{ __concat(recursive , a) }}"),
+            ("{{ a.is not in b }}", "{{ __compare(a.is , 'not in', b) }}"),
+            ("{{ [0][a] + b[0] }}", "{{ __addend([0][a]) + __addend(b[0]) }}"),
+            ("{{ 'a'.b == c }}", "{{ __compare('a'.b , '==', c) }}"),
         ] {
             assert_eq!(rewrite(source), rewritten);
         }
@@ -366,7 +366,7 @@ mod tests {
     fn what_the_engine_computes_alike_is_left_alone() {
         for same in [
             "a ~ b {# a ~ b #}",
-            "{{ a == 'b' and 1 != a or a in ['x', 'y'] or a not in ('x', 1) }}",
+            "{{ a == 'user' and 1 != a or a in ['x', 'y'] or a not in ('x', 1) }}",
             "{{ '<' + a.role + '>' }}{{ i + 1 }}{{ '=' * n }}{{ -1 - -a }}",
             "{% for x in y %}{% endfor %}{% set a, b = f(*c, **d) %}{% if not a is string %}",
             "{{ a[1:-1] | f(x=-1) ** 2 }}",

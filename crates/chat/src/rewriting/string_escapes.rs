@@ -9,7 +9,7 @@ use crate::rewriting::tags::{Piece, pieces};
 pub(crate) fn rewrite(source: &str) -> Result<String, String> {
     pieces(source)
         .map(|piece| match piece {
-            Piece::Tag(text) | Piece::Expression(text) if text.contains('\\') => rewrite_code(text),
+            Piece::Tag(text) | Piece::Expression(text) => rewrite_code(text),
             piece => Ok(piece.text().to_owned()),
         })
         .collect()

@@ -27,7 +27,7 @@ fn mark_code(code: &str) -> String {
             b':' => opened.last_mut().into_iter().for_each(|(_, _, colons)| colons.push(at)),
             b')' | b']' | b'}' => {
                 let Some((b'[', open, colons)) = opened.pop() else { continue };
-                if !code[..open].ends_with(|c: char| c.is_alphanumeric() || "_)]'\"".contains(c)) {
+                if !code[..open].ends_with(|c: char| c.is_alphanumeric() || "_)]}'\"".contains(c)) {
                     continue;
                 }
                 match colons[..] {
@@ -70,6 +70,7 @@ mod tests {
             ("{{ a[1:b['keys'][0]:-1] }}", "{{ a.__slice(1,b.__item('keys')[0],-1) }}"),
             ("{{ 'a'[::-1] }}", "{{ 'a'.__slice(none,none,-1) }}"),
             ("{{ a[:2:] }}", "{{ a.__slice(none,2,none) }}"),
+            ("{{ {'a': 1}['items'] }}", "{{ {'a': 1}.__item('items') }}"),
         ] {
             assert_eq!(mark(source), marked);
         }

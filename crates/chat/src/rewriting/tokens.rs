@@ -95,6 +95,20 @@ mod tests {
     }
 
     #[test]
+    fn a_sign_or_a_point_belongs_to_a_number_where_a_digit_follows() {
+        for (code, expected) in [
+            ("{{1.x}}", &["1", ".", "x"][..]),
+            ("{{1.5}}", &["1.5"]),
+            ("{{1e-x}}", &["1e", "-", "x"]),
+            ("{{1e+5}}", &["1e+5"]),
+            ("{{1e55}}", &["1e55"]),
+        ] {
+            let found: Vec<&str> = tokens(Piece::Expression(code)).map(|token| &code[token.start..token.end]).collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
     fn what_never_closes_ends_somewhere() {
         for code in ["{{", "{{-", "{{ 'a", "{% \"\\", "{{ 1e-"] {
             assert!(tokens(Piece::Expression(code)).count() <= 3);

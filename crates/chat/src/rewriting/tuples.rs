@@ -40,7 +40,6 @@ fn bare_tuple(piece: Piece<'_>) -> Option<(usize, usize)> {
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             // In brackets it names an argument: the tag is a block then. The brace of the tag is open throughout.
             b'=' if equals.is_none() && depth == 1 => equals = Some(at),
-            b'=' if equals.is_none() => return None,
             b',' => has_comma |= equals.is_some() && depth == 1,
             _ => {}
         }
@@ -110,6 +109,7 @@ mod tests {
             ("{{ f((1, (2,)), ()) }}", "{{ f(__tuple([1, __tuple([2,])]), __tuple([])) }}"),
             ("{% set (a, b) = (1, ')') %}", "{% set (a, b) = __tuple([1, ')']) %}"),
             ("{% set x = 1, (2, [3]) -%}", "{% set x = __tuple([ 1, __tuple([2, [3]]) ])-%}"),
+            ("{% set x = f(1), a == 2 %}", "{% set x = __tuple([ f(1), a == 2 ])%}"),
             ("{% set x = 1, +%}", "{% set x = __tuple([ 1, ])+%}"),
             ("{%- set x.y = 'a', %}", "{%- set x.y = __tuple([ 'a', ])%}"),
             ("{% for (a, b) in x if not (a, b) %}", "{% for (a, b) in x if not __tuple([a, b]) %}"),
@@ -129,6 +129,7 @@ mod tests {
             "{% macro f(a, b) %}{% call(a, b) f(1, 2) %}",
             "{{ x is f(1, 2) }}{{ ([1, 2]) }}{# (1, 2) #}",
             "{{ ) }}",
+            "{% for a, (b, c) in d %}{% set a, (b, c) = d %}{% with a, (b, c) = d %}",
         ] {
             assert_eq!(mark(same), same);
         }
