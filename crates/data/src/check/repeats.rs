@@ -141,6 +141,7 @@ mod tests {
             id: id.map_or_else(|| format!("{content:016x}"), |id| format!("id {id}")),
             content,
             swapped: (pair < 4).then_some(content ^ 1),
+            label: None,
             broken: Vec::new(),
             unread: Vec::new(),
         }
