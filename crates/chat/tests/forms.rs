@@ -155,7 +155,7 @@ fn a_refused_call_tells_what_was_expected_and_what_was_got() {
     }
 }
 
-/// What is given as JSON is, to a template, dictionaries with Python's methods, whose names are no items.
+/// JSON is, to a template, dictionaries with Python's methods, whose names are no items.
 #[test]
 fn dictionaries_in_lists_and_in_dictionaries_have_methods() {
     let call = json!([{ "arguments": { "items": 1 } }]);

@@ -1,4 +1,4 @@
-//! What a template's `{% generation %}` blocks write, and several conversations rendered at once.
+//! Text of a template's `{% generation %}` blocks, and several conversations rendered at once.
 
 use smpo_chat::{ChatTemplate, Conversation, Message, TemplateInputs};
 

@@ -548,7 +548,7 @@ fn an_open_question_needs_at_least_one_more_prompt() {
     assert_eq!((five.p_harm, five.verdict, five.n_needed), (Some(0.03125), Decision::Fail, None));
 }
 
-/// Where the interval clears the margin, more prompts help against `min_n` alone.
+/// More prompts help against `min_n` alone where the interval clears the margin.
 #[test]
 fn a_pass_that_is_blocked_needs_what_the_policy_asks_for() {
     let lacking: Vec<Vec<f64>> = (0..400).map(|i| if i % 4 == 0 { vec![] } else { vec![1.0] }).collect();

@@ -1,4 +1,4 @@
-//! What each loss says about itself: its rows, what it needs beside log-probs, its cross-entropy, its margin, its variants and
+//! Each loss about itself: its rows, what it needs beside log-probs, its cross-entropy, its margin, its variants and
 //! its schema.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ fn read(table: &str) -> Objective {
     Objective::new(config).unwrap_or_else(|error| panic!("{table}: {error}"))
 }
 
-/// What a loss compares.
+/// Rows that a loss compares.
 fn rows(loss: &Loss) -> &'static str {
     match loss.pairing() {
         Pairing::Pairwise(_) => "pairs",
@@ -24,7 +24,7 @@ fn rows(loss: &Loss) -> &'static str {
     }
 }
 
-/// What it needs beside log-probs of the rows' completions.
+/// Needs of a loss beside log-probs of the rows' completions.
 fn needs(objective: &Objective) -> String {
     let needs = [
         objective.needs_reference().then_some("reference"),
@@ -36,7 +36,7 @@ fn needs(objective: &Objective) -> String {
     needs.into_iter().flatten().collect::<Vec<_>>().join(" and ")
 }
 
-/// What papers and authors' code say of each loss: rows, needs, the weights of NLL(y+) and NLL(y−), and γ.
+/// Each loss by its paper and its authors' code: rows, needs, the weights of NLL(y+) and NLL(y−), and γ.
 type Said = (&'static str, &'static str, &'static str, (f64, f64), Option<f64>);
 
 const DEFAULTS: [Said; 17] = [
@@ -272,7 +272,7 @@ fn a_usual_range_is_written_out_and_one_of_a_single_number_as_that_number() {
     assert!(described("slime", "hard_margin").ends_with(" Usually 1.5 (the authors' code)."));
 }
 
-/// What the schema lets pass is what reading takes.
+/// The schema lets pass what reading takes.
 #[test]
 fn the_schema_of_a_scope_has_both_spellings() {
     let schema = schemars::schema_for!(WinsorScope).to_value();

@@ -288,7 +288,7 @@ fn show(recipe: &Recipe, plan: &Plan, format: Format, progress: &Progress) -> Ou
     Ok(Exit::Success)
 }
 
-/// What a training stage takes, as far as it can be told before earlier stages have run.
+/// Needs of a training stage, as far as they can be told before earlier stages have run.
 #[derive(Debug, Default)]
 struct Estimate {
     steps: Option<u64>,
