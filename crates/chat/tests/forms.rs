@@ -166,10 +166,12 @@ fn dictionaries_in_lists_and_in_dictionaries_have_methods() {
         ("given[0].arguments.items is callable", "True"),
         ("nested.inner.items is callable", "True"),
         ("nested.inner['items']", "1"),
+        ("nested.inner.pop is defined", "False"),
+        ("nested.inner['pop']", "2"),
     ] {
         let template = ChatTemplate::from_source(format!("{{{{ {expression} }}}}"), "t.jinja").unwrap();
         let template = template.with_variable("given", call.clone());
-        let template = template.with_variable("nested", json!({ "inner": { "items": 1 } }));
+        let template = template.with_variable("nested", json!({ "inner": { "items": 1, "pop": 2 } }));
         assert_eq!(template.render(std::slice::from_ref(&message), false).unwrap(), text, "{expression}");
     }
 }
