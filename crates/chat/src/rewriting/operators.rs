@@ -172,7 +172,10 @@ impl Rewriting<'_> {
             Role::Operator(level) => {
                 self.close(&mut frame, level + 1);
                 let before = frame.end;
-                frame.runs[level].operators.push(Operator { start: token.start, end: token.end, before });
+                // An operator without an operand before it is an error of the template, for the engine to tell.
+                if frame.runs[level].start.is_some() {
+                    frame.runs[level].operators.push(Operator { start: token.start, end: token.end, before });
+                }
                 frame.has_operand = false;
             }
             Role::Part(is_whole) => {
@@ -371,6 +374,7 @@ mod tests {
             "{% for x in y %}{% endfor %}{% set a, b = f(*c, **d) %}{% if not a is string %}",
             "{{ a[1:-1] | f(x=-1) ** 2 }}",
             "{{ '%' }}{{ ) }}{{ ( }}",
+            "{{ ~ a }}{{ == a }}{{ in a }}{{ (< a) }}{{ a and ~ b }}{% for x in % y %}{{ a ) % ( b }}",
         ] {
             assert_eq!(rewrite(same), same);
         }
