@@ -111,10 +111,12 @@ fn embeddings_come_from_a_model_or_a_server() {
         let data: Vec<Value> = body["input"].as_array().unwrap().iter().enumerate().map(of).collect();
         ("200 OK", json!({"data": data}).to_string())
     });
-    dedup(dir.path())
-        .args(by)
-        .args(["--model", &server.url, "--model-name", "m"])
-        .assert()
+    let without_certificates = |url: &str| {
+        let mut command = dedup(dir.path());
+        command.args(by).args(["--model", url, "--model-name", "m"]);
+        command.envs([("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")]).assert()
+    };
+    without_certificates(&server.url)
         .success()
         .stdout(contains("2 kept in unique.jsonl, 2 left out: 1 of equal text, 1 of nearly equal text"));
     assert_eq!(fs::read_to_string(dir.path().join("unique.jsonl")).unwrap(), format!("{MOON}\n{NEAR}\n"));
@@ -126,6 +128,8 @@ fn embeddings_come_from_a_model_or_a_server() {
     failed.stderr(contains("/v1/embeddings: no embeddings: status 400: too long (attempt 1)"));
     assert!(!dir.path().join("unique.jsonl").exists());
     dedup(dir.path()).args(by).args(["--model", &broken.url]).assert().code(2).stderr(contains("--model-name"));
+    let refused = without_certificates("https://localhost:1").failure();
+    refused.stderr(contains("no HTTPS connection is possible").and(contains("the package ca-certificates")));
 }
 
 #[test]

@@ -99,24 +99,11 @@ impl Connection {
         let address = Address::new(&config.base_url, path).ok_or_else(|| {
             invalid("base_url", "an http or https URL such as http://localhost:8000/v1", "another text")
         })?;
-        let timeout = Duration::from_secs_f64(config.timeout_secs);
-        let client = Client::builder()
-            .timeout(timeout)
-            .connect_timeout(CONNECT.min(timeout))
-            // After 301, 302 and 303 a POST goes on as a GET, without its body. Another host is not to have the keys.
-            .redirect(Policy::custom(|attempt| match (attempt.status().as_u16(), attempt.previous()) {
-                (307 | 308, [.., last])
-                    if attempt.previous().len() <= REDIRECTS && is_same_host(last, attempt.url()) =>
-                {
-                    attempt.follow()
-                }
-                _ => attempt.stop(),
-            }))
-            // it would hold the query
-            .referer(false)
-            .user_agent(concat!("smpo/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| invalid("the HTTP client", "ready", &chain(&error)))?;
+        let client = client(Duration::from_secs_f64(config.timeout_secs), &address.endpoint).map_err(|error| {
+            let (url, cause) = (String::new(), chain(&error));
+            let remedy = "CA certificates are in the package ca-certificates, or in the file that SSL_CERT_FILE names";
+            InferenceError::Server { url, message: format!("no HTTPS connection is possible: {cause}; {remedy}") }
+        })?;
         let secrets = Secrets::read(&config, &address.endpoint)
             .map_err(|(field, expected)| invalid(&field, expected, "other characters"))?;
         let (answered, down) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -249,6 +236,34 @@ impl Connection {
     pub fn is_fatal(&self, failure: &Failure) -> bool {
         let never_answered = failure.status.is_none() && !self.answered.load(Ordering::Relaxed);
         never_answered || failure.next == Next::Stop
+    }
+}
+
+/// A client for an endpoint.
+///
+/// # Errors
+/// For an HTTPS endpoint, a machine without CA certificates. HTTP goes without them.
+fn client(timeout: Duration, endpoint: &Url) -> reqwest::Result<Client> {
+    let settings = || {
+        Client::builder()
+            .timeout(timeout)
+            .connect_timeout(CONNECT.min(timeout))
+            // After 301, 302 and 303 a POST goes on as a GET, without its body. Another host is not to have the keys.
+            .redirect(Policy::custom(|attempt| match (attempt.status().as_u16(), attempt.previous()) {
+                (307 | 308, [.., last])
+                    if attempt.previous().len() <= REDIRECTS && is_same_host(last, attempt.url()) =>
+                {
+                    attempt.follow()
+                }
+                _ => attempt.stop(),
+            }))
+            // it would hold the query
+            .referer(false)
+            .user_agent(concat!("smpo/", env!("CARGO_PKG_VERSION")))
+    };
+    match settings().build() {
+        Err(_) if endpoint.scheme() == "http" => settings().tls_certs_only([]).build(),
+        built => built,
     }
 }
 
