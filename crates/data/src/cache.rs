@@ -13,7 +13,7 @@ use crate::preparation::Preparation;
 
 /// Changes when the same file and tokenizer would give other entries than an earlier release: other ids, ids of records,
 /// findings, or another format of a line.
-const FORMAT: &str = "smpo tokens 9";
+const FORMAT: &str = "smpo tokens 10";
 
 /// A folder of tokenised data files. The name of an entry is the hash of the data file's bytes, the tokenizer, the chat
 /// template and the terminators, so a stale one is never found. Its lines are the rows of the data file as token ids with

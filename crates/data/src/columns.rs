@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::read_error::{Location, Problem, ReadError};
 use crate::reader::Files;
-use crate::shape::CARRIED;
+use crate::shape::{CARRIED, JUDGED};
 use crate::sources::{Purpose, source_files};
 
 /// Names of columns in files whose own names the reader does not know, or would read otherwise. Once a column of the
@@ -47,6 +47,15 @@ pub struct Columns {
     /// The worse answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
+    /// The first of two answers that `winner` judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_a: Option<String>,
+    /// The second of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_b: Option<String>,
+    /// The name of the better one: `model_a`, `model_b` or `tie`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winner: Option<String>,
     /// The answers of a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completions: Option<String>,
@@ -100,6 +109,12 @@ impl Columns {
         while let Some(row) = files.next_row(|rows| rows.next_columns()) {
             // an error is told by the reading that follows
             let Ok(row) = row else { return Ok(()) };
+            if let Some(column) = self.judges(&row) {
+                let (field, got) = (column.to_owned(), "the name of the better side, whichever `chosen` is".to_owned());
+                let remedy = "name the sides `response_a` and `response_b` in `dataset_columns`, and it `winner`";
+                let location = Location { path: source.into(), line: 0 };
+                return Err(ReadError { location, problem: Problem::Unsupported { field, got, remedy } });
+            }
             missing.retain(|column| !row.contains_key(*column));
             if missing.is_empty() {
                 return Ok(());
@@ -113,6 +128,13 @@ impl Columns {
         let absent = missing.into_iter().map(str::to_owned).collect();
         let problem = Problem::ColumnsAbsent { absent, found: found.into_iter().collect() };
         Err(ReadError { location: Location { path: source.into(), line: 0 }, problem })
+    }
+
+    /// The column that says which side is the better one, where one of them is named as the better one of all rows.
+    fn judges(&self, row: &Map<String, Value>) -> Option<&'static str> {
+        let chosen = self.chosen.as_deref()?;
+        let layouts = JUDGED.iter().filter(|layout| layout.sides.contains(&chosen));
+        layouts.flat_map(|layout| layout.columns()).find(|column| row.contains_key(*column))
     }
 
     /// Each column that is named, and the reader's name for it.
@@ -129,6 +151,9 @@ impl Columns {
             (&self.tools, "tools"),
             (&self.chosen, "chosen"),
             (&self.rejected, "rejected"),
+            (&self.response_a, "response_a"),
+            (&self.response_b, "response_b"),
+            (&self.winner, "winner"),
             (&self.completions, "completions"),
             (&self.rewards, "rewards"),
             (&self.label, "label"),
@@ -145,7 +170,7 @@ impl Columns {
             match named.iter().find(|(theirs, _)| *theirs == column) {
                 Some((_, name)) => drop(renamed.insert((*name).to_owned(), value)),
                 // listed with the keys that nothing reads
-                None if !named.is_empty() && CARRIED.contains(&column.as_str()) => {
+                None if !named.is_empty() && is_carried(&column) => {
                     renamed.insert(format!("{column} (not in dataset_columns)"), value);
                 }
                 None => drop(renamed.insert(column, value)),
@@ -209,6 +234,11 @@ impl Columns {
         let plain = Self { files: Vec::new(), ..self.clone() };
         if plain == Self::default() { String::new() } else { serde_json::to_string(&plain).unwrap_or_default() }
     }
+}
+
+/// True for a column that is a part of a conversation or its label, under every name.
+fn is_carried(column: &str) -> bool {
+    CARRIED.contains(&column) || JUDGED.iter().any(|layout| layout.sides.contains(&column))
 }
 
 #[cfg(test)]
@@ -280,6 +310,32 @@ mod tests {
             error.contains("`dataset_columns` names [\"question\"], expected some of [\"ask\", \"before\"]"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn one_of_two_judged_answers_is_not_chosen_for_all_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pairs.jsonl");
+        let of = |columns: Value, row: &str| {
+            std::fs::write(&file, row).unwrap();
+            let table = serde_json::from_value::<Columns>(columns).unwrap();
+            Columns::of(&[table], &file, Purpose::Train).map_err(|error| error.to_string())
+        };
+        let judged = r#"{"ask": "q", "response_a": "a", "response_b": "b", "winner": "tie"}"#;
+        let sides = json!({"prompt": "ask", "chosen": "response_a", "rejected": "response_b"});
+        let error = of(sides.clone(), judged).unwrap_err();
+        assert!(
+            error.contains("`winner` is the name of the better side, whichever `chosen` is; name the sides"),
+            "{error}"
+        );
+        assert!(of(sides, r#"{"ask": "q", "response_a": "a", "response_b": "b"}"#).is_ok());
+        let named = json!({"prompt": "ask", "response_a": "left", "response_b": "right", "winner": "better"});
+        assert!(of(named.clone(), r#"{"ask": "q", "left": "a", "right": "b", "better": "b"}"#).is_ok());
+        let row = json!({"ask": "q", "left": "a", "right": "b", "better": "b", "response_0": "c"});
+        let expected = json!({
+            "prompt": "q", "response_a": "a", "response_b": "b", "winner": "b", "response_0 (not in dataset_columns)": "c"
+        });
+        assert_eq!(renamed(named, row), expected);
     }
 
     #[test]

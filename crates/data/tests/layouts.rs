@@ -76,6 +76,32 @@ const LAYOUTS: &[(&str, &str)] = &[
         "answers that were cut",
         r#"{"prompt": "q", "chosen": "a", "rejected": "b b b", "rejected_finish_reason": "length"}"#,
     ),
+    (
+        "Chatbot Arena, MT-Bench",
+        r#"{"question_id": "1", "winner": "model_b", "conversation_a": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "conversation_b": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}], "model_a": "m", "model_b": "n"}"#,
+    ),
+    (
+        "Chatbot Arena, Kaggle",
+        r#"{"prompt": "[\"q\", \"r\"]", "response_a": "[\"a\", \"c\"]", "response_b": "[\"b\", \"d\"]", "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}"#,
+    ),
+    (
+        "PKU-SafeRLHF",
+        r#"{"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 1, "safer_response_id": 0}"#,
+    ),
+    (
+        "HelpSteer 3",
+        r#"{"context": [{"role": "user", "content": "q"}], "response1": "a", "response2": "b", "overall_preference": -2}"#,
+    ),
+    ("HelpSteer 2, preferences", r#"{"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": 1}"#),
+    (
+        "AlpacaFarm, AlpacaEval",
+        r#"{"instruction": "q", "input": "", "output_1": "a", "output_2": "b", "preference": 2}"#,
+    ),
+    (
+        "Stanford Human Preferences",
+        r#"{"history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": 1, "score_A": 3, "score_B": 2}"#,
+    ),
+    ("two answers and a verdict", r#"{"prompt": "q", "response_a": "a", "response_b": "b", "winner": "a"}"#),
     ("TRL, SFT", r#"{"prompt": "q", "completion": "a"}"#),
     ("chat", r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#),
     (
@@ -244,6 +270,52 @@ fn earlier_turns_are_kept_whichever_column_has_them() {
 
 /// Rows that are refused, each with a part of the message.
 const REFUSED: &[(&str, &str)] = &[
+    (
+        r#"{"prompt": "q", "response_a": "a", "response_b": "b", "winner": "tie (bothbad)"}"#,
+        "`winner` is \"tie (bothbad)\", a tie; leave the row out",
+    ),
+    (
+        r#"{"prompt": "q", "response_a": "a", "response_b": "b", "winner": "gpt-4"}"#,
+        "`winner`: expected `model_a`, `model_b`, `a`, `b`, `response_a`, `response_b` or `tie`, got \"gpt-4\"",
+    ),
+    (
+        r#"{"prompt": "q", "response_a": "a", "response_b": "b", "winner_model_a": 0, "winner_model_b": 0, "winner_tie": 1}"#,
+        "a tie; leave the row out",
+    ),
+    (
+        r#"{"prompt": "q", "response_a": "a", "response_b": "b", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}"#,
+        "`winner_model_a`: expected 1 for one of the answers or the tie",
+    ),
+    (
+        r#"{"prompt": "[\"q\"]", "response_a": "[\"a\"]", "response_b": "[\"\\ud83d\"]", "winner": "a"}"#,
+        "`response_b`: expected a JSON list of texts, one a turn, as in `prompt`, got ",
+    ),
+    (
+        r#"{"prompt": "[\"q\"]", "response_a": "[\"a\", \"c\"]", "response_b": "[\"b\"]", "winner": "a"}"#,
+        "`response_a`: expected an answer for each turn of `prompt`, got 2 for 1",
+    ),
+    (
+        r#"{"prompt": "[\"q\"]", "response_a": "[null]", "response_b": "[\"b\"]", "winner": "a"}"#,
+        "`response_a[1].content`",
+    ),
+    (r#"{"prompt": "q", "response_a": "a", "response_b": "b", "winner": null}"#, "`winner` is null; give it a value"),
+    (
+        r#"{"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 2}"#,
+        "`better_response_id`: expected 0 or 1, the better answer's number, got 2",
+    ),
+    (
+        r#"{"context": [{"role": "user", "content": "q"}], "response1": "a", "response2": "b", "overall_preference": 0}"#,
+        "a tie",
+    ),
+    (r#"{"instruction": "q", "output_1": "a", "output_2": "b", "preference": 1.5}"#, "a tie"),
+    (
+        r#"{"history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": "x"}"#,
+        "`labels`: expected 1 for the first answer",
+    ),
+    (
+        r#"{"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": "much"}"#,
+        "`preference_strength`: expected a number, negative where the first answer is the better one",
+    ),
     (
         r#"{"prompt": "other", "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}"#,
         "`prompt` (user \"other\") contradicts `chosen` (user \"q\")",

@@ -9,6 +9,7 @@ use super::context::{Part, conversation, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
 use super::inputs::inputs;
+use super::judged::is_judged;
 use super::pair::{agreed, with_system};
 use super::{Remarks, missing, wrong_type};
 use crate::lenient;
@@ -24,7 +25,7 @@ const TEXT: &str = "text";
 /// True for a row that can be nothing else: its label is no judgement of an answer, or there is no answer that it judges.
 pub(super) fn is_classified(row: &Fields) -> bool {
     let has = |names: &[&str]| names.iter().any(|name| row.get(name).is_some());
-    if has(CHOSEN) || has(REJECTED) || has(&[COMPLETIONS]) {
+    if has(CHOSEN) || has(REJECTED) || has(&[COMPLETIONS]) || is_judged(row) {
         return false;
     }
     let is_text = |label: &Value| label.is_string() && flag(label).is_none();
@@ -44,7 +45,7 @@ pub(super) fn is_classified(row: &Fields) -> bool {
 
 /// True for a row that is read as one where labels are asked for: every one but pairs and groups.
 pub(super) fn may_be_classified(row: &Fields) -> bool {
-    [CHOSEN, REJECTED, &[COMPLETIONS]].concat().iter().all(|name| row.get(name).is_none())
+    [CHOSEN, REJECTED, &[COMPLETIONS]].concat().iter().all(|name| row.get(name).is_none()) && !is_judged(row)
 }
 
 /// A text or conversation with its labels, where it has some.

@@ -12,6 +12,7 @@ mod finish;
 mod group;
 mod inputs;
 mod join;
+mod judged;
 mod media;
 mod message;
 mod pair;
@@ -39,6 +40,7 @@ use crate::record::Record;
 
 pub(crate) use classified::record_with_labels;
 pub(crate) use columns::CARRIED;
+pub(crate) use judged::LAYOUTS as JUDGED;
 pub use remarks::Remarks;
 
 /// The record a row holds, with remarks on its reading.
@@ -102,10 +104,15 @@ fn with_answers(row: &mut Fields, remarks: &mut Remarks) -> Result<Record, Probl
             pair::of_rejected(row, rejected, inputs, remarks)
         }
         (None, Some(_)) => Err(missing(row, "chosen")),
-        (None, None) if COMPLETION.iter().all(|name| row.get(name).is_none()) => match group::answers(row) {
-            Some(answers) => group::group(row, answers, inputs, remarks),
-            None => single::single(row, inputs, remarks),
-        },
+        (None, None) if COMPLETION.iter().all(|name| row.get(name).is_none()) => {
+            if let Some((chosen, rejected)) = judged::answers(row, remarks)? {
+                return pair::pair(row, chosen, rejected, inputs, remarks);
+            }
+            match group::answers(row) {
+                Some(answers) => group::group(row, answers, inputs, remarks),
+                None => single::single(row, inputs, remarks),
+            }
+        }
         (None, None) => single::single(row, inputs, remarks),
     }
 }
