@@ -15,7 +15,8 @@
 //! | directory | refused |
 //!
 //! [`append()`] and [`AppendFile`] add to a file instead, [`TextFile`] reads text however it is packed and
-//! encoded, and [`read_archive`] the files of a zip archive. A [`Spool`] keeps on disk what memory should not hold.
+//! encoded, and [`read_archive`] the files of a zip archive;
+//! [`strict_json`] takes Python's liberties out of JSON. A [`Spool`] keeps on disk what memory should not hold.
 //!
 //! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and the next writer of the
 //! same path removes them, as does [`remove_leftovers`] under the directory's lock.
@@ -42,6 +43,7 @@ mod lock;
 mod resolved;
 mod spool;
 mod staging;
+mod strict_json;
 mod sync;
 mod text;
 mod utf16;
@@ -59,6 +61,7 @@ pub use line::line_at;
 pub use lock::DirLock;
 pub use resolved::resolved;
 pub use spool::{Span, Spool};
+pub use strict_json::strict_json;
 pub use sync::create_dirs;
 pub use text::TextFile;
 pub use whole::{WholeFile, write_whole};

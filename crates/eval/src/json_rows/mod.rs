@@ -6,15 +6,15 @@
 
 mod encoding;
 mod fields;
-mod lenient;
 mod lines;
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use smpo_chat::json_kind;
-use smpo_files::TextFile;
+use smpo_files::{TextFile, strict_json};
 
 use self::lines::Lines;
 
@@ -71,7 +71,7 @@ fn layout(mut lines: Lines<'_>) -> Result<Layout<'_>, InputError> {
     let mut text = String::new();
     while let Some((number, line)) = lines.next()? {
         if line.trim_start().starts_with('{')
-            && let Ok(first) = lenient::parse(&line)
+            && let Ok(first) = parse(&line)
         {
             return Ok(Layout::Lines(Box::new(RowLines { lines, first: Some((number, first)) })));
         }
@@ -108,7 +108,7 @@ impl RowLines<'_> {
         while let Some((number, line)) = self.lines.next()? {
             if !line.trim().is_empty() {
                 let line = line.strip_suffix('\n').unwrap_or(&line);
-                let value = lenient::parse(line).map_err(|error| not_json(path, number, &error))?;
+                let value = parse(line).map_err(|error| not_json(path, number, &error))?;
                 return object(path, number, value).map(Some);
             }
         }
@@ -159,12 +159,20 @@ pub(crate) fn each(
     taken
 }
 
+/// One JSON value, or what Python writes for one.
+fn parse(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| match strict_json(text) {
+        Cow::Owned(strict) => serde_json::from_str(&strict),
+        Cow::Borrowed(_) => Err(error),
+    })
+}
+
 /// One JSON value, as leniently as rows are read.
 ///
 /// # Errors
 /// The problem, with its line.
 pub(crate) fn value(bytes: &[u8]) -> Result<Value, String> {
-    lenient::parse(&String::from_utf8_lossy(bytes)).map_err(|error| format!("expected JSON: {error}"))
+    parse(&String::from_utf8_lossy(bytes)).map_err(|error| format!("expected JSON: {error}"))
 }
 
 fn json_lines(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
@@ -173,7 +181,7 @@ fn json_lines(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> 
         if line.trim().is_empty() {
             continue;
         }
-        match lenient::parse(line) {
+        match parse(line) {
             Ok(value) => rows.push(object(path, index + 1, value)?),
             // an object that goes on over several lines
             Err(error) if rows.is_empty() && error.is_eof() => return documents(path, text),
@@ -185,7 +193,7 @@ fn json_lines(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> 
 
 /// Objects one after the other, each over several lines.
 fn documents(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
-    let text = lenient::repaired(text);
+    let text = strict_json(text);
     let line_at = |offset: usize| smpo_files::line_at(&text, offset);
     let mut rows = Vec::new();
     let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
@@ -209,12 +217,12 @@ fn not_json(path: &Path, line: usize, error: &serde_json::Error) -> InputError {
 
 /// The lines of elements are lost in an array: their numbers stand in. An array a line is a row each.
 fn array(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
-    match lenient::parse(text) {
+    match parse(text) {
         Ok(Value::Array(values)) => {
             values.into_iter().enumerate().map(|(index, value)| object(path, index + 1, value)).collect()
         }
         Ok(_) => Ok(Vec::new()),
-        Err(_) if text.lines().next().is_some_and(|line| lenient::parse(line).is_ok()) => json_lines(path, text),
+        Err(_) if text.lines().next().is_some_and(|line| parse(line).is_ok()) => json_lines(path, text),
         Err(error) => Err(InputError::line(path, error.line().max(1), format!("expected a JSON array: {error}"))),
     }
 }

@@ -1,43 +1,17 @@
-//! JSON as servers write it: Python's `NaN` and `Infinity` included.
+//! JSON as servers write it: what Python's `json` adds to it included.
 
 use serde_json::Value;
+use smpo_files::strict_json;
 
-/// Parses JSON; `NaN`, `Infinity` and `-Infinity` become null.
+/// Parses JSON; `NaN`, `Infinity` and `-Infinity` become null, escapes of lone surrogates U+FFFD.
 ///
 /// # Errors
 /// The parser's, for a body that is no JSON either way.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice(bytes).or_else(|error| match without_not_finite(bytes) {
-        Some(finite) => serde_json::from_slice(&finite),
-        None => Err(error),
+    serde_json::from_slice(bytes).or_else(|error| match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(&strict_json(text)),
+        Err(_) => Err(error),
     })
-}
-
-/// `bytes` with null in the place of numbers that JSON does not have; `None` where there are none.
-fn without_not_finite(bytes: &[u8]) -> Option<Vec<u8>> {
-    const NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
-    let mut finite = Vec::with_capacity(bytes.len());
-    let (mut index, mut in_string, mut found) = (0, false, false);
-    while let Some(&byte) = bytes.get(index) {
-        let number = NUMBERS.iter().find(|number| !in_string && bytes[index..].starts_with(number));
-        if let Some(number) = number {
-            finite.extend_from_slice(b"null");
-            index += number.len();
-            found = true;
-            continue;
-        }
-        match byte {
-            b'"' => in_string = !in_string,
-            b'\\' if in_string => {
-                finite.push(byte);
-                index += 1;
-            }
-            _ => {}
-        }
-        finite.extend(bytes.get(index));
-        index += 1;
-    }
-    found.then_some(finite)
 }
 
 #[cfg(test)]
@@ -46,12 +20,12 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_that_json_lacks_are_null() {
-        let value = parse(br#"{"a": [NaN, -Infinity,Infinity, -1.5], "NaN": "say \"NaN\" and -Infinity\\"}"#);
-        let expected = json!({"a": [null, null, null, -1.5], "NaN": "say \"NaN\" and -Infinity\\"});
+    fn what_json_lacks_is_null_or_replaced() {
+        let value = parse(br#"{"a": [NaN, -Infinity,Infinity, -1.5], "NaN": "say \"NaN\" and \ud83d\\"}"#);
+        let expected = json!({"a": [null, null, null, -1.5], "NaN": "say \"NaN\" and \u{fffd}\\"});
         assert_eq!(value.expect("readable"), expected);
-        for broken in ["", "{", "{\"a\": NaN", "NaNs", "\"\\", "<html>"] {
-            assert!(parse(broken.as_bytes()).is_err(), "{broken}");
+        for broken in [&b""[..], b"{", b"{\"a\": NaN", b"NaNs", b"\"\\", b"<html>", b"\"\xff\""] {
+            assert!(parse(broken).is_err(), "{broken:?}");
         }
     }
 }
