@@ -220,7 +220,7 @@ struct Windowed {
 impl Windowed {
     fn push(&mut self, value: f64, window: usize) {
         // Files of earlier versions have no `full`: both lists are the same as long as nothing was taken out.
-        if !self.full && self.first == self.last && self.first.len() < window {
+        if !self.full && self.first == self.last {
             self.first.push(value);
         }
         self.first.truncate(window);

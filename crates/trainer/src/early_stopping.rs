@@ -196,6 +196,7 @@ mod tests {
         let reason = StopReason::EarlyStopping { best_step: 10, best: 0.5, patience: 2 };
         assert_eq!(see(30, 0.5), [Action::Save, Action::Stop(reason)]);
         assert_eq!(state.result(&rules), Some(10));
+        assert_eq!(state.result(&Rules { keep_best: false, ..rules.clone() }), None, "the best is not asked for");
         assert_eq!(state.superseded(&rules, &[0, 10, 20, 25, 30], 2), [0, 20]);
     }
 
