@@ -101,6 +101,24 @@ const LAYOUTS: &[(&str, &str)] = &[
         "Stanford Human Preferences",
         r#"{"history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": 1, "score_A": 3, "score_B": 2}"#,
     ),
+    ("OffsetBias, LLMBar", r#"{"instruction": "q", "input": "", "output_1": "a", "output_2": "b", "label": 2}"#),
+    (
+        "Unified-Feedback",
+        r#"{"conv_A": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "conv_B": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}], "conv_A_rating": 2.5, "conv_B_rating": 4}"#,
+    ),
+    ("UltraInteract", r#"{"trajectory": [{"from": "user", "value": "q"}], "chosen": "a", "rejected": "b"}"#),
+    (
+        "torchtune",
+        r#"{"chosen_conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected_conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}"#,
+    ),
+    (
+        "LLaMA-Factory, parts",
+        r#"{"chosen_messages": [{"role": "user", "content": [{"type": "text", "value": "q"}], "loss_weight": 0.0}, {"role": "assistant", "content": [{"type": "reasoning", "value": "r"}, {"type": "text", "value": "a"}], "loss_weight": 1.0}], "rejected_messages": [{"role": "user", "content": [{"type": "text", "value": "q"}]}, {"role": "assistant", "content": [{"type": "text", "value": "b"}]}]}"#,
+    ),
+    (
+        "Math-Step-DPO",
+        r#"{"prompt": "q", "initial_reason_steps": "Step 1: i\nStep 2:", "chosen": " a", "rejected": " b", "answer": "4"}"#,
+    ),
     ("two answers and a verdict", r#"{"prompt": "q", "response_a": "a", "response_b": "b", "winner": "a"}"#),
     ("TRL, SFT", r#"{"prompt": "q", "completion": "a"}"#),
     ("chat", r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#),
@@ -120,6 +138,16 @@ const LAYOUTS: &[(&str, &str)] = &[
         "OpenAI, stored response",
         r#"{"messages": [{"role": "user", "content": "q"}], "choices": [{"message": {"role": "assistant", "content": "a"}, "finish_reason": "length"}]}"#,
     ),
+    ("Capybara", r#"{"conversation": [{"input": "q", "output": "a"}, {"input": "r", "output": "b"}]}"#),
+    (
+        "Nemotron",
+        r#"{"reasoning": "off", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#,
+    ),
+    (
+        "OpenR1-Math",
+        r#"{"problem": "q", "solution": "s", "answer": "4", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#,
+    ),
+    ("LIMO, MATH", r#"{"problem": "q", "solution": "a", "answer": "4"}"#),
     ("Alpaca", r#"{"instruction": "q", "input": "i", "output": "a"}"#),
     ("Dolly", r#"{"instruction": "q", "context": "c", "response": "a"}"#),
     ("reasoning beside an answer", r#"{"question": "q", "reasoning": "r", "answer": "a"}"#),
@@ -134,6 +162,18 @@ const LAYOUTS: &[(&str, &str)] = &[
     (
         "groups of texts",
         r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0], "finish_reasons": ["stop", "length"]}"#,
+    ),
+    (
+        "UltraFeedback, Nectar",
+        r#"{"instruction": "q", "completions": [{"response": "a", "overall_score": 7.5, "model": "m"}, {"response": "b", "overall_score": 3}, {"response": "c", "overall_score": 8}]}"#,
+    ),
+    (
+        "NeMo RL, ranked",
+        r#"{"context": [{"role": "user", "content": "q"}], "completions": [{"rank": 1, "completion": [{"role": "assistant", "content": "b"}]}, {"rank": 0, "completion": [{"role": "assistant", "content": "a"}]}]}"#,
+    ),
+    (
+        "argilla, KTO",
+        r#"{"completion": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": true}"#,
     ),
     ("TRL, KTO", r#"{"prompt": "q", "completion": "a", "label": true}"#),
     (
@@ -308,6 +348,9 @@ const REFUSED: &[(&str, &str)] = &[
         "a tie",
     ),
     (r#"{"instruction": "q", "output_1": "a", "output_2": "b", "preference": 1.5}"#, "a tie"),
+    (r#"{"prompt": "q", "response_1": "a", "response_2": "b"}"#, "expected `preference_strength`, got only"),
+    (r#"{"conv_A": [], "conv_B": [], "conv_A_rating": 2, "conv_B_rating": 2}"#, "`conv_A_rating` is 2, a tie"),
+    (r#"{"conv_A": [], "conv_B": [], "conv_A_rating": 2, "conv_B_rating": "x"}"#, "`conv_A_rating`: expected a score"),
     (
         r#"{"history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": "x"}"#,
         "`labels`: expected 1 for the first answer",

@@ -32,6 +32,13 @@ impl Answer {
         }
     }
 
+    /// Puts a text before that of an answer without a speaker.
+    pub fn begin_with(&mut self, beginning: &str) {
+        if let ([message], true) = (&mut self.messages[..], self.is_text) {
+            message.content.insert_str(0, beginning);
+        }
+    }
+
     /// True for a whole conversation, which begins with a question.
     pub fn is_whole(&self) -> bool {
         self.messages.first().is_some_and(|first| first.role != "assistant")
@@ -91,6 +98,10 @@ pub(super) fn attributes(
         last.finished = false;
     }
     for name in about.reasoning {
+        // whether a model was to reason, which is no reasoning (Nemotron)
+        if row.take_if(name, is_switch).is_some() {
+            remarks.add_unread(name.to_owned());
+        }
         match row.take(name) {
             None => {}
             Some(Value::String(text)) => match last.fields.get(REASONING[0]) {
@@ -107,6 +118,12 @@ pub(super) fn attributes(
         }
     }
     Ok(())
+}
+
+/// True for a setting that is on or off.
+fn is_switch(value: &Value) -> bool {
+    let word = value.as_str().map(str::to_lowercase);
+    value.is_boolean() || word.is_some_and(|word| ["on", "off", "true", "false"].contains(&word.as_str()))
 }
 
 /// A response of OpenAI's chat API, stored as it came.

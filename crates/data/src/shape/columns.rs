@@ -1,30 +1,43 @@
 //! Names of columns, each list from the name that wins.
 
 /// The question, as text or messages.
-pub(super) const PROMPT: &[&str] = &["prompt", "question", "instruction", "query"];
+pub(super) const PROMPT: &[&str] = &["prompt", "question", "instruction", "query", "problem"];
 /// The one answer.
-pub(super) const COMPLETION: &[&str] = &["completion", "response", "output", "answer", "choices"];
+pub(super) const COMPLETION: &[&str] = &["completion", "response", "output", "solution", "answer", "choices"];
 /// A whole conversation, or the one before the answers.
-pub(super) const CONVERSATION: &[&str] = &["messages", "conversation", "conversations"];
+pub(super) const CONVERSATION: &[&str] = &["messages", "conversation", "conversations", "trajectory"];
 /// The better answer.
-pub(super) const CHOSEN: &[&str] = &["chosen", "chosen_response", "chosen_messages", "preferred_output", "response_j"];
+pub(super) const CHOSEN: &[&str] =
+    &["chosen", "chosen_response", "chosen_messages", "chosen_conversations", "preferred_output", "response_j"];
 /// The worse answer.
-pub(super) const REJECTED: &[&str] =
-    &["rejected", "rejected_response", "rejected_messages", "non_preferred_output", "response_k"];
+pub(super) const REJECTED: &[&str] = &[
+    "rejected",
+    "rejected_response",
+    "rejected_messages",
+    "rejected_conversations",
+    "non_preferred_output",
+    "response_k",
+];
 /// The columns by which a row is told from any other object.
 pub(super) const OF_A_ROW: [&[&str]; 5] = [CHOSEN, REJECTED, COMPLETION, CONVERSATION, PROMPT];
 /// The worse answer beside a conversation that ends in the better one (ms-swift).
 pub(super) const REJECTED_ALONE: &[&str] = &["rejected_response", "rejected_messages"];
+/// The beginning of both sides of a pair (Math-Step-DPO).
+pub(super) const BEGINNING: &str = "initial_reason_steps";
 /// Several answers, each with a reward (groups).
 pub(super) const COMPLETIONS: &str = "completions";
 /// The rewards of several answers.
 pub(super) const REWARDS: &[&str] = &["rewards", "scores"];
 /// The scores of both sides of a pair, as data sets have them that were scored.
-pub(super) const SCORES: [[&str; 2]; 4] = [
+pub(super) const SCORES: [[&str; 2]; 8] = [
     ["score_chosen", "score_rejected"],
     ["chosen_score", "rejected_score"],
     ["chosen_rating", "rejected_rating"],
     ["chosen-rating", "rejected-rating"],
+    ["chosen_avg_rating", "rejected_avg_rating"],
+    ["rating_chosen", "rating_rejected"],
+    ["chosen_reward", "rejected_reward"],
+    ["reward_chosen", "reward_rejected"],
 ];
 /// The system message.
 pub(super) const SYSTEM: &[&str] = &["system", "system_prompt"];
@@ -73,24 +86,29 @@ pub(crate) const CARRIED: &[&str] = &[
     "question",
     "instruction",
     "query",
+    "problem",
     "completion",
     "completions",
     "rewards",
     "response",
     "output",
+    "solution",
     "answer",
     "choices",
     "messages",
     "conversation",
     "conversations",
+    "trajectory",
     "chosen",
     "chosen_response",
     "chosen_messages",
+    "chosen_conversations",
     "preferred_output",
     "response_j",
     "rejected",
     "rejected_response",
     "rejected_messages",
+    "rejected_conversations",
     "non_preferred_output",
     "response_k",
     "system",

@@ -75,7 +75,7 @@ fn with_input(row: &mut Fields, mut text: String) -> String {
         if let Some(Value::String(more)) = row.take_if(name, Value::is_string)
             && !more.is_empty()
         {
-            text.push_str("\n\n");
+            text.push_str(if text.is_empty() { "" } else { "\n\n" });
             text.push_str(&more);
         }
     }

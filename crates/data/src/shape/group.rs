@@ -9,7 +9,8 @@ use super::columns::{COMPLETIONS, CONVERSATION, REWARDS};
 use super::context::{Part, conversation, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
-use super::pair::{agreed, with_system};
+use super::pair::{agreed, pair, with_system};
+use super::scored::Scored;
 use super::{Remarks, check_completion, check_prompt, missing, wrong_type};
 use crate::read_error::Problem;
 use crate::record::{Record, ScoredGroup};
@@ -36,6 +37,36 @@ pub(super) fn group(
         return Err(wrong_type(COMPLETIONS.into(), "a list of answers", &completions));
     };
     let rewards = rewards(row, answers.len())?;
+    rewarded(row, answers, rewards, inputs, remarks)
+}
+
+/// A group of answers that each brought a score; a pair, of two that were ranked.
+pub(super) fn of_scored(
+    row: &mut Fields,
+    scored: Scored,
+    inputs: TemplateInputs,
+    remarks: &mut Remarks,
+) -> Result<Record, Problem> {
+    let Scored { answers, rewards, is_ranked } = scored;
+    match (<[Value; 2]>::try_from(answers), &rewards[..]) {
+        (Ok([first, second]), &[a, b]) if is_ranked && a != b => {
+            let (chosen, rejected) = if a > b { (first, second) } else { (second, first) };
+            let chosen = bare_answer((COMPLETIONS, chosen), remarks)?;
+            let rejected = bare_answer((COMPLETIONS, rejected), remarks)?;
+            pair(row, chosen, rejected, inputs, remarks)
+        }
+        (Ok(answers), _) => rewarded(row, answers.into(), rewards, inputs, remarks),
+        (Err(answers), _) => rewarded(row, answers, rewards, inputs, remarks),
+    }
+}
+
+fn rewarded(
+    row: &mut Fields,
+    answers: Vec<Value>,
+    rewards: Vec<f64>,
+    inputs: TemplateInputs,
+    remarks: &mut Remarks,
+) -> Result<Record, Problem> {
     let ends = ends(row, answers.len(), remarks)?;
     let mut completions = Vec::with_capacity(answers.len());
     for (at, (value, finished)) in answers.into_iter().zip(ends).enumerate() {

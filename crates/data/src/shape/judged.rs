@@ -29,11 +29,14 @@ enum Verdict {
     Sign(&'static str),
     /// 1 for the first, 0 for the second.
     IsFirst(&'static str),
+    /// A score for either.
+    Scores([&'static str; 2]),
 }
 
-use Verdict::{Flags, IsFirst, Name, Number, Sign};
+use Verdict::{Flags, IsFirst, Name, Number, Scores, Sign};
 
-/// Chatbot Arena and the reader's own names; PKU-SafeRLHF; HelpSteer 3 and 2; AlpacaFarm; Stanford Human Preferences.
+/// Chatbot Arena and the reader's own names; PKU-SafeRLHF; HelpSteer 3; HelpSteer 2 and Align-Anything; AlpacaFarm, OffsetBias and LLMBar; Stanford Human Preferences;
+/// Unified-Feedback.
 pub(crate) const LAYOUTS: &[Layout] = &[
     Layout {
         sides: ["response_a", "response_b"],
@@ -42,8 +45,15 @@ pub(crate) const LAYOUTS: &[Layout] = &[
     Layout { sides: ["conversation_a", "conversation_b"], verdicts: &[Name("winner")] },
     Layout { sides: ["response_0", "response_1"], verdicts: &[Number { column: "better_response_id", first: 0.0 }] },
     Layout { sides: ["response1", "response2"], verdicts: &[Sign("overall_preference")] },
-    Layout { sides: ["response_1", "response_2"], verdicts: &[Sign("preference_strength")] },
-    Layout { sides: ["output_1", "output_2"], verdicts: &[Number { column: "preference", first: 1.0 }] },
+    Layout {
+        sides: ["response_1", "response_2"],
+        verdicts: &[Sign("preference_strength"), Number { column: "overall_response", first: 1.0 }],
+    },
+    Layout {
+        sides: ["output_1", "output_2"],
+        verdicts: &[Number { column: "preference", first: 1.0 }, Number { column: "label", first: 1.0 }],
+    },
+    Layout { sides: ["conv_A", "conv_B"], verdicts: &[Scores(["conv_A_rating", "conv_B_rating"])] },
     Layout { sides: ["human_ref_A", "human_ref_B"], verdicts: &[IsFirst("labels")] },
 ];
 
@@ -64,6 +74,12 @@ impl Layout {
 /// True for a row of two answers that another column judges.
 pub(super) fn is_judged(row: &Fields) -> bool {
     Layout::of(row).is_some()
+}
+
+/// The column that a row of two answers lacks, where none judges them.
+pub(super) fn verdict_of_none(row: &Fields) -> Option<&'static str> {
+    let layout = LAYOUTS.iter().find(|layout| layout.sides.iter().all(|side| row.get(side).is_some()))?;
+    layout.columns().next()
 }
 
 /// The better and the worse answer of such a row.
@@ -96,7 +112,12 @@ impl Verdict {
     /// The column; the first of several.
     fn column(self) -> &'static str {
         match self {
-            Name(column) | Flags([column, _], _) | Number { column, .. } | Sign(column) | IsFirst(column) => column,
+            Name(column)
+            | Flags([column, _], _)
+            | Scores([column, _])
+            | Number { column, .. }
+            | Sign(column)
+            | IsFirst(column) => column,
         }
     }
 
@@ -156,6 +177,14 @@ impl Verdict {
                     &value,
                 )),
             },
+            Scores([_, second]) => {
+                let other = row.take(second).unwrap_or_default();
+                match value.as_f64().zip(other.as_f64()) {
+                    Some((first, second)) if first == second => Err(tie(&value)),
+                    Some((first, second)) => Ok(second > first),
+                    None => Err(wrong_type(column.to_owned(), "a score, as of the other answer", &value)),
+                }
+            }
             IsFirst(_) => {
                 let is_first = flag(&value).filter(|_| !value.is_string());
                 let wrong = || wrong_type(column.to_owned(), "1 for the first answer or 0 for the second", &value);

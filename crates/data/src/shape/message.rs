@@ -14,7 +14,11 @@ use super::spelt::unquoted;
 use super::{Remarks, wrong_type};
 use crate::read_error::Problem;
 
-/// Names of the flag that a message is scored or not, beside `weight`.
+/// Names of the text; the last is PKU's.
+const CONTENT: &[&str] = &["content", "value", "text"];
+/// Weights of a message, 0 or 1.
+const WEIGHTS: [&str; 2] = ["weight", "loss_weight"];
+/// Names of the flag that a message is scored or not.
 const SCORED: [&str; 5] = ["train", "training", "trainable", "loss", "loss_mask"];
 
 /// A place in a row: a field, or an element of its list.
@@ -53,6 +57,10 @@ pub(super) fn messages(value: Value, field: &str, remarks: &mut Remarks) -> Resu
     };
     let mut messages: Vec<Message> = Vec::with_capacity(items.len());
     for (at, item) in items.into_iter().enumerate() {
+        if let Some(turn) = question_and_answer(&item) {
+            messages.extend(turn);
+            continue;
+        }
         let (mut message, is_call) = one(item, Place { field, index: Some(at) }, remarks)?;
         // ms-swift writes the calls of one turn as messages of their own
         if is_call
@@ -65,6 +73,14 @@ pub(super) fn messages(value: Value, field: &str, remarks: &mut Remarks) -> Resu
         messages.push(message);
     }
     Ok(messages)
+}
+
+/// The two messages of a turn that is one object (Capybara): `input` and `output`.
+fn question_and_answer(turn: &Value) -> Option<[Message; 2]> {
+    let turn = turn.as_object().filter(|turn| turn.len() == 2)?;
+    let text = |name: &str| turn.get(name)?.as_str();
+    let (question, answer) = text("input").zip(text("output")).or(text("human").zip(text("assistant")))?;
+    Some([Message::user(question), Message::assistant(answer)])
 }
 
 /// One message.
@@ -87,7 +103,7 @@ fn one(value: Value, at: Place<'_>, remarks: &mut Remarks) -> Result<(Message, b
     };
     let mut fields = Fields::new(map);
     let (role, is_call) = role(&mut fields, at)?;
-    let content = fields.take_first(&["content", "value"]);
+    let content = fields.take_first(CONTENT);
     if let (Some((_, Value::String(_))), false, true) = (&content, is_call, fields.is_spent())
         && let Some((_, Value::String(text))) = content
     {
@@ -105,7 +121,7 @@ fn one(value: Value, at: Place<'_>, remarks: &mut Remarks) -> Result<(Message, b
         // a call or the thoughts of a cut answer come without text
         None if message.fields.contains_key("tool_calls") => drop(message.fields.insert("content".into(), Value::Null)),
         None if !message.fields.is_empty() => {}
-        None => match fields.names().find(|name| ["content", "value"].contains(name)) {
+        None => match fields.names().find(|name| CONTENT.contains(name)) {
             Some(name) => return Err(wrong_type(at.key(name), "a string", &Value::Null)),
             None => return Err(without(&fields, at, "a message with `content`")),
         },
@@ -249,10 +265,24 @@ fn text_parts(
         if PARTS.contains(&kind) {
             return Err(refuse_media(place(), kind));
         }
-        match (kind, part.take("text"), part.take("thinking")) {
-            (_, Some(Value::String(text)), _) => message.content.push_str(&text),
-            ("thinking", None, Some(Value::String(text))) => {
+        // LLaMA-Factory v1 has `value` in each
+        let said = part.take_first(&["text", "thinking", "value"]);
+        match (kind, said) {
+            ("thinking" | "reasoning", Some(("thinking" | "value", Value::String(text)))) => {
                 thoughts.get_or_insert_default().push_str(&text);
+            }
+            ("tool_call", Some(("value", Value::String(text)))) => {
+                let mut calls = called(&text, &place())?;
+                if let (Some(Value::Array(known)), Value::Array(more)) =
+                    (message.fields.get_mut("tool_calls"), &mut calls)
+                {
+                    known.append(more);
+                } else {
+                    message.fields.insert("tool_calls".into(), calls);
+                }
+            }
+            (_, Some(("text", Value::String(text)))) | ("text", Some(("value", Value::String(text)))) => {
+                message.content.push_str(&text);
             }
             (kind, ..) => {
                 let got = format!("a part of type {kind:?}");
@@ -275,12 +305,11 @@ fn text_parts(
 /// False where a message says that it is not to be learned.
 fn scored(fields: &mut Fields, at: Place<'_>) -> Result<bool, Problem> {
     let mut scored = true;
-    if let Some(weight) = fields.take("weight") {
-        scored = flag(&weight).ok_or_else(|| Problem::WrongType {
-            field: at.key("weight"),
-            expected: "0 or 1",
-            got: weight.to_string(),
-        })?;
+    for name in WEIGHTS {
+        if let Some(weight) = fields.take(name) {
+            let (field, got) = (at.key(name), weight.to_string());
+            scored &= flag(&weight).ok_or(Problem::WrongType { field, expected: "0 or 1", got })?;
+        }
     }
     for name in SCORED {
         if let Some(value) = fields.take(name) {

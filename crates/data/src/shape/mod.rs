@@ -17,6 +17,7 @@ mod media;
 mod message;
 mod pair;
 mod remarks;
+mod scored;
 mod single;
 mod speakers;
 mod spelt;
@@ -29,8 +30,8 @@ use smpo_chat::Message;
 
 use self::answers::{Answer, answer};
 use self::columns::{
-    ABOUT_CHOSEN, ABOUT_REJECTED, CARRIERS, CHOSEN, COMPLETION, COMPLETIONS, CONVERSATION, ID, OF_A_ROW, PROMPT,
-    REJECTED, REJECTED_ALONE, REWARDS,
+    ABOUT_CHOSEN, ABOUT_REJECTED, BEGINNING, CARRIERS, CHOSEN, COMPLETION, COMPLETIONS, CONVERSATION, ID, OF_A_ROW,
+    PROMPT, REJECTED, REJECTED_ALONE, REWARDS,
 };
 use self::fields::Fields;
 use self::speakers::speaker;
@@ -95,8 +96,11 @@ fn with_answers(row: &mut Fields, remarks: &mut Remarks) -> Result<Record, Probl
     let rejected = row.take_first(REJECTED);
     match (chosen, rejected) {
         (Some(chosen), Some(rejected)) => {
-            let chosen = answer(chosen, &ABOUT_CHOSEN, row, remarks)?;
-            let rejected = answer(rejected, &ABOUT_REJECTED, row, remarks)?;
+            let mut chosen = answer(chosen, &ABOUT_CHOSEN, row, remarks)?;
+            let mut rejected = answer(rejected, &ABOUT_REJECTED, row, remarks)?;
+            if let Some(Value::String(beginning)) = row.take_if(BEGINNING, Value::is_string) {
+                [&mut chosen, &mut rejected].into_iter().for_each(|answer| answer.begin_with(&beginning));
+            }
             pair::pair(row, chosen, rejected, inputs, remarks)
         }
         (Some(_), None) => Err(missing(row, "rejected")),
@@ -107,6 +111,9 @@ fn with_answers(row: &mut Fields, remarks: &mut Remarks) -> Result<Record, Probl
         (None, None) if COMPLETION.iter().all(|name| row.get(name).is_none()) => {
             if let Some((chosen, rejected)) = judged::answers(row, remarks)? {
                 return pair::pair(row, chosen, rejected, inputs, remarks);
+            }
+            if let Some(scored) = scored::scored(row, remarks) {
+                return group::of_scored(row, scored, inputs, remarks);
             }
             match group::answers(row) {
                 Some(answers) => group::group(row, answers, inputs, remarks),
@@ -188,6 +195,9 @@ fn missing(row: &Fields, field: &'static str) -> Problem {
 fn unknown_layout(row: &Fields) -> Problem {
     if let Some(path) = wrapped::path(row) {
         return Problem::Wrapped { path };
+    }
+    if let Some(field) = judged::verdict_of_none(row) {
+        return missing(row, field);
     }
     if let Some(problem) = null(row, &[CHOSEN, REJECTED, COMPLETION, &[COMPLETIONS], CONVERSATION, PROMPT].concat()) {
         return problem;

@@ -67,6 +67,11 @@ fn after(
     if is_open_transcript(row) {
         [&mut chosen, &mut rejected].into_iter().for_each(Answer::strip_space);
     }
+    if chosen.is_whole() && rejected.is_whole() {
+        for name in PROMPT {
+            row.take_if(name, |value| value.as_str() == Some(""));
+        }
+    }
     let known = match (prompt(row, remarks)?, conversation) {
         (Some(prompt), Some(conversation)) => Some(agreed(prompt, conversation)?),
         (prompt, conversation) => prompt.or(conversation),

@@ -7,6 +7,7 @@ use super::columns::{ABOUT_COMPLETION, ABOUT_IT, COMPLETION, LABEL};
 use super::context::{Part, conversation, is_open_transcript, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
+use super::join::same_text;
 use super::pair::{agreed, split_answer, with_system, without_answer};
 use super::{Remarks, check_completion, check_prompt, unknown_layout, wrong_type};
 use crate::read_error::Problem;
@@ -17,6 +18,7 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
     let is_open = is_open_transcript(row);
     let explicit = prompt(row, remarks)?;
     let conversation = conversation(row, remarks)?;
+    unread_result(row, conversation.as_ref(), remarks);
     let completion = match row.take_first(COMPLETION) {
         Some(value) => {
             let mut completion = answer(value, &ABOUT_COMPLETION, row, remarks)?;
@@ -31,6 +33,17 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
     let is_question = |prompt: &Part| prompt.messages.iter().all(|message| message.role != "assistant");
     let is_conversation = completion.is_none() && explicit.as_ref().is_none_or(is_question);
     let (mut prompt, mut completion) = match (explicit, conversation, completion) {
+        (prompt, None, Some(Answer { field, messages, .. }))
+            if messages.first().is_some_and(|first| first.role != "assistant") =>
+        {
+            let (before, answer) = split_answer(field, messages)?;
+            let before = Part { field, messages: before };
+            let prompt = match prompt {
+                Some(prompt) => agreed(prompt, before)?,
+                None => before,
+            };
+            (prompt, Answer { field, messages: answer, is_text: false })
+        }
         (None, None, _) => return Err(unknown_layout(row)),
         (Some(_), None, None) => return Err(unknown_layout(row)),
         (Some(prompt), None, Some(completion)) => (prompt, completion),
@@ -61,6 +74,19 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
     check_prompt(prompt.field, &prompt.messages)?;
     check_completion(&completion)?;
     Ok(of(label, prompt.messages, completion.messages, inputs))
+}
+
+/// Sets aside the result or the reference solution beside a conversation that has its answer (OpenR1-Math).
+fn unread_result(row: &mut Fields, conversation: Option<&Part>, remarks: &mut Remarks) {
+    let Some(answer) = conversation.and_then(|part| part.messages.last()).filter(|last| last.role == "assistant")
+    else {
+        return;
+    };
+    for name in ["solution", "answer"] {
+        if row.take_if(name, |value| value.as_str().is_some_and(|text| !same_text(text, &answer.content))).is_some() {
+            remarks.add_unread(name.to_owned());
+        }
+    }
 }
 
 /// Moves the first answer of a conversation and all that follows it from the prompt to the completion.
