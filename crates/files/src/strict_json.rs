@@ -5,8 +5,8 @@ use std::borrow::Cow;
 /// Numbers that are not JSON, longest first.
 const NON_FINITE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
 
-/// The text with `\ufffd` in the place of each escape of a lone surrogate, and `null` in that of a number that is not finite. A text that is no
-/// JSON otherwise stays none.
+/// The text with `\ufffd` in the place of each escape of a lone surrogate, and `null` in that of a number that is not
+/// finite. A text that is no JSON otherwise stays none.
 pub fn strict_json(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let escape = |at: usize| -> Option<u32> {

@@ -35,8 +35,8 @@ enum Verdict {
 
 use Verdict::{Flags, IsFirst, Name, Number, Scores, Sign};
 
-/// Chatbot Arena and the reader's own names; PKU-SafeRLHF; HelpSteer 3; HelpSteer 2 and Align-Anything; AlpacaFarm, OffsetBias and LLMBar; Stanford Human Preferences;
-/// Unified-Feedback.
+/// Chatbot Arena and the reader's own names; PKU-SafeRLHF; HelpSteer 3; HelpSteer 2 and Align-Anything; AlpacaFarm,
+/// OffsetBias and LLMBar; Unified-Feedback; Stanford Human Preferences.
 pub(crate) const LAYOUTS: &[Layout] = &[
     Layout {
         sides: ["response_a", "response_b"],
@@ -194,7 +194,8 @@ impl Verdict {
     }
 }
 
-/// Both conversations of a row whose prompt and answers are JSON lists of texts, one a turn, as Kaggle's Chatbot Arena has them.
+/// Both conversations of a row whose prompt and answers are JSON lists of texts, one a turn, as Kaggle's Chatbot Arena
+/// has them.
 ///
 /// # Errors
 /// For a prompt that begins as such a list where one of the three is none, and for lists of different lengths.
