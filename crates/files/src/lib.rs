@@ -16,7 +16,7 @@
 //!
 //! [`append()`] and [`AppendFile`] add to a file instead, [`TextFile`] reads text however it is packed and
 //! encoded, and [`read_archive`] the files of a zip archive;
-//! [`strict_json`] takes Python's liberties out of JSON. A [`Spool`] keeps on disk what memory should not hold.
+//! [`strict_json()`] takes Python's liberties out of JSON. A [`Spool`] keeps on disk what memory should not hold.
 //!
 //! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and the next writer of the
 //! same path removes them, as does [`remove_leftovers`] under the directory's lock.
