@@ -116,8 +116,7 @@ impl Reader<'_> {
             "+" | "-" if has_operand => Role::Operator(SUM),
             "+" | "-" => Role::Part(false),
             "~" => Role::Operator(CONCATENATION),
-            // Before an operand they unpack an argument.
-            "*" | "/" | "//" | "%" if has_operand => Role::Operator(PRODUCT),
+            "*" | "/" | "//" | "%" => Role::Operator(PRODUCT),
             "**" if has_operand => Role::Part(false),
             "." | "|" => Role::Part(false),
             _ => Role::Separator,
@@ -172,7 +171,7 @@ impl Rewriting<'_> {
             Role::Operator(level) => {
                 self.close(&mut frame, level + 1);
                 let before = frame.end;
-                // An operator without an operand before it is an error of the template, for the engine to tell.
+                // One without an operand before it unpacks an argument, or is an error of the template for the engine to tell.
                 if frame.runs[level].start.is_some() {
                     frame.runs[level].operators.push(Operator { start: token.start, end: token.end, before });
                 }
