@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::read_error::{Location, Problem, ReadError};
 use crate::reader::Files;
-use crate::shape::{CARRIED, JUDGED};
+use crate::shape::{JUDGED, is_carried};
 use crate::sources::{Purpose, source_files};
 
 /// Names of columns in files whose own names the reader does not know, or would read otherwise. Once a column of the
@@ -234,11 +234,6 @@ impl Columns {
         let plain = Self { files: Vec::new(), ..self.clone() };
         if plain == Self::default() { String::new() } else { serde_json::to_string(&plain).unwrap_or_default() }
     }
-}
-
-/// True for a column that is a part of a conversation or its label, under every name.
-fn is_carried(column: &str) -> bool {
-    CARRIED.contains(&column) || JUDGED.iter().any(|layout| layout.sides.contains(&column))
 }
 
 #[cfg(test)]

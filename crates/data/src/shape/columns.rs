@@ -1,5 +1,7 @@
 //! Names of columns, each list from the name that wins.
 
+use super::judged::LAYOUTS;
+
 /// The question, as text or messages.
 pub(super) const PROMPT: &[&str] = &["prompt", "question", "instruction", "query", "problem"];
 /// The one answer.
@@ -80,47 +82,15 @@ pub(super) const ID: &[&str] = &["id", "prompt_id", "question_id", "uuid", "idx"
 /// Pictures, sound and film.
 pub(super) const MEDIA: &[&str] = &["images", "image", "audios", "audio", "videos", "video"];
 
-/// Columns that are parts of a conversation or its label, under every name.
-pub(crate) const CARRIED: &[&str] = &[
-    "prompt",
-    "question",
-    "instruction",
-    "query",
-    "problem",
-    "completion",
-    "completions",
-    "rewards",
-    "response",
-    "output",
-    "solution",
-    "answer",
-    "choices",
-    "messages",
-    "conversation",
-    "conversations",
-    "trajectory",
-    "chosen",
-    "chosen_response",
-    "chosen_messages",
-    "chosen_conversations",
-    "preferred_output",
-    "response_j",
-    "rejected",
-    "rejected_response",
-    "rejected_messages",
-    "rejected_conversations",
-    "non_preferred_output",
-    "response_k",
-    "system",
-    "system_prompt",
-    "label",
-    "kto_tag",
-    "history",
-    "input",
-    "context",
-    "tools",
-    "functions",
-];
+/// What stands before or beside a conversation.
+const BESIDE: &[&str] = &["history", "input", "context", "tools", "functions", COMPLETIONS];
+
+/// True for a column that is a part of a conversation or its label, under every name.
+pub(crate) fn is_carried(column: &str) -> bool {
+    let of_pairs = [CHOSEN, REJECTED].into_iter().chain(LAYOUTS.iter().map(|layout| &layout.sides[..]));
+    let others = [PROMPT, COMPLETION, CONVERSATION, REWARDS, SYSTEM, LABEL, BESIDE];
+    of_pairs.chain(others).any(|names| names.contains(&column))
+}
 
 /// Columns that carry a part of the conversation or a label, which a row cannot be read without; the remedy where
 /// nothing in a row of this layout takes them.

@@ -40,7 +40,7 @@ use crate::read_error::Problem;
 use crate::record::Record;
 
 pub(crate) use classified::record_with_labels;
-pub(crate) use columns::CARRIED;
+pub(crate) use columns::is_carried;
 pub(crate) use judged::LAYOUTS as JUDGED;
 pub use remarks::Remarks;
 
