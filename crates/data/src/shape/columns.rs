@@ -82,7 +82,7 @@ pub(super) const ID: &[&str] = &["id", "prompt_id", "question_id", "uuid", "idx"
 /// Pictures, sound and film.
 pub(super) const MEDIA: &[&str] = &["images", "image", "audios", "audio", "videos", "video"];
 
-/// What stands before or beside a conversation.
+/// Columns before or beside a conversation.
 const BESIDE: &[&str] = &["history", "input", "context", "tools", "functions", COMPLETIONS];
 
 /// True for a column that is a part of a conversation or its label, under every name.
