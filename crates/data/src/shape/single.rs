@@ -33,11 +33,10 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
     let is_question = |prompt: &Part| prompt.messages.iter().all(|message| message.role != "assistant");
     let is_conversation = completion.is_none() && explicit.as_ref().is_none_or(is_question);
     let (mut prompt, mut completion) = match (explicit, conversation, completion) {
-        (prompt, None, Some(Answer { field, messages, .. }))
-            if messages.first().is_some_and(|first| first.role != "assistant") =>
-        {
-            let (before, answer) = split_answer(field, messages)?;
-            let before = Part { field, messages: before };
+        (prompt, None, Some(whole)) if whole.is_whole() => {
+            let field = whole.field;
+            let (messages, answer) = split_answer(field, whole.messages)?;
+            let before = Part { field, messages };
             let prompt = match prompt {
                 Some(prompt) => agreed(prompt, before)?,
                 None => before,
